@@ -1,0 +1,82 @@
+/** The layers of docs/architecture.md: an import may only point to a layer further left. */
+const agentLayers = ['core', 'store', 'cow', 'mirror', 'nbd', 'volume'];
+const outerLayers = ['attach', 'csi', 'api'];
+const contract = '^agent/api/contract/';
+
+const agentRules = agentLayers.map((layer, index) => ({
+  name: `agent-${layer}-imports-only-what-is-left-of-it`,
+  severity: 'error',
+  from: { path: `^agent/${layer}/` },
+  to: {
+    path: '^(agent|operator|bin|scripts|test)/',
+    pathNot: [...agentLayers.slice(0, index + 1).map((left) => `^agent/${left}/`), contract],
+  },
+}));
+
+const operatorMay = {
+  resources: [],
+  planning: ['resources'],
+  kube: ['resources'],
+  'agent-client': ['resources'],
+  controllers: ['resources', 'planning', 'kube', 'agent-client'],
+};
+const operatorRules = Object.entries(operatorMay).map(([layer, may]) => ({
+  name: `operator-${layer}-imports-only-what-it-may`,
+  severity: 'error',
+  from: { path: `^operator/${layer}/` },
+  to: {
+    path: '^(agent|operator|bin|scripts|test)/',
+    pathNot: [contract, ...[layer, ...may].map((left) => `^operator/${left}/`)],
+  },
+}));
+
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'no-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
+    {
+      name: 'common-stands-alone',
+      severity: 'error',
+      from: { path: '^common/' },
+      to: { path: '^(agent|operator|bin|scripts|test)/' },
+    },
+    {
+      name: 'contract-imports-common-only',
+      severity: 'error',
+      from: { path: contract },
+      to: { path: '^(agent|operator)/', pathNot: contract },
+    },
+    {
+      name: 'operator-sees-only-the-contract-of-the-agent',
+      severity: 'error',
+      from: { path: '^operator/' },
+      to: { path: '^agent/', pathNot: contract },
+    },
+    {
+      name: 'agent-knows-nothing-of-the-operator',
+      severity: 'error',
+      from: { path: '^agent/' },
+      to: { path: '^operator/' },
+    },
+    {
+      name: 'only-bin-and-tests-start-things',
+      severity: 'error',
+      from: { path: '^(agent|operator)/.+/' },
+      to: { path: '^(agent|operator)/main\\.ts$' },
+    },
+    ...agentRules,
+    ...outerLayers.map((layer) => ({
+      name: `agent-${layer}-imports-only-layers-left-of-it`,
+      severity: 'error',
+      from: { path: `^agent/${layer}/`, pathNot: contract },
+      to: { path: '^agent/', pathNot: [...agentLayers.map((left) => `^agent/${left}/`), `^agent/${layer}/`, contract] },
+    })),
+    ...operatorRules,
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: { extensions: ['.ts', '.js', '.cjs', '.mjs', '.json'] },
+  },
+};

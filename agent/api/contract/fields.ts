@@ -1,0 +1,32 @@
+import { z } from 'zod';
+import { parseQuantity } from '../../../common/quantity.ts';
+
+/** Names of volumes, snapshots, mirrors, mounts and pools: never a path, whatever is appended to them. */
+export const nameSchema = z
+  .string()
+  .max(128)
+  .regex(
+    /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/,
+    'expected lower-case letters, digits, "-" and ".", beginning and ending with a letter or digit',
+  )
+  .refine((name) => !name.includes('..'), 'must not contain ".."');
+
+/** Bytes, or a Kubernetes quantity such as "10Gi"; parsed into bytes. */
+export const sizeSchema = z.union([z.number(), z.string()]).transform((value, context) => {
+  try {
+    const bytes = parseQuantity(value);
+    if (bytes > 0) return bytes;
+    context.addIssue({ code: 'custom', message: 'expected a size above zero' });
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+  }
+  return z.NEVER;
+});
+
+/** "host:port", the host a name, an IPv4 address or an IPv6 address in brackets. */
+export const addressSchema = z
+  .string()
+  .regex(/^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$/, 'expected host:port, e.g. 10.0.0.7:7072');
+
+/** Grows by one at each change of primary. */
+export const epochSchema = z.number().int().positive();

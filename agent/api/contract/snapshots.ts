@@ -1,0 +1,24 @@
+import { z } from 'zod';
+import { nameSchema } from './fields.ts';
+
+/** Waiting for a quiet stretch in the write stream before the barrier. */
+export const lullSchema = z.strictObject({
+  /** The stretch must be at least this long. */
+  quietForMs: z.number().int().min(1).max(60_000).default(200),
+  /** It counts as quiet when no more than this many bytes a second are written. */
+  thresholdBytesPerSecond: z.number().int().min(0).default(0),
+  timeoutMs: z.number().int().min(1).max(3_600_000).default(30_000),
+  onTimeout: z.enum(['take', 'fail']).default('take'),
+});
+
+/** PUT /v1/volumes/{volume}/snapshots/{snapshot}, at the primary. Idempotent by name. */
+export const snapshotRequestSchema = z.strictObject({
+  /** Take it on this mirror's standby; without it, on this copy. */
+  mirror: nameSchema.optional(),
+  lull: lullSchema.optional(),
+  /** Freeze the mounted filesystem around the barrier, for at most this long. */
+  freeze: z.strictObject({ timeoutMs: z.number().int().min(1).max(60_000).default(5_000) }).optional(),
+});
+
+export type SnapshotRequestInput = z.input<typeof snapshotRequestSchema>;
+export type SnapshotRequest = z.output<typeof snapshotRequestSchema>;

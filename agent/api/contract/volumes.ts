@@ -1,0 +1,129 @@
+import { z } from 'zod';
+import { addressSchema, epochSchema, nameSchema, sizeSchema } from './fields.ts';
+
+export const roleSchema = z.enum(['primary', 'standby']);
+export const mirrorModeSchema = z.enum(['synchronous', 'asynchronous']);
+
+export const bufferSpecSchema = z.strictObject({
+  pool: nameSchema,
+  capacity: sizeSchema,
+  /** Snapshots kept at a time; one more is refused. */
+  maxSnapshots: z.number().int().min(1).max(512).default(32),
+});
+
+export const mirrorSpecSchema = z.strictObject({
+  name: nameSchema,
+  /** The mirror listener of the standby's agent. */
+  address: addressSchema,
+  mode: mirrorModeSchema,
+});
+
+/** PUT /v1/volumes/{volume}: what this copy of the volume should be. Idempotent. */
+export const volumeSpecSchema = z.strictObject({
+  size: sizeSchema,
+  pool: nameSchema,
+  role: roleSchema,
+  epoch: epochSchema,
+  /** Identity of the volume across all copies: another uid is another volume, even under the same name. */
+  uid: z.string().min(1).max(64).optional(),
+  /** Logical block size in bytes; the same on every copy, fixed at creation. */
+  blockSize: z.union([z.literal(512), z.literal(4096)]).default(512),
+  /** thick reserves all space at creation; sparse allocates as it is written, and can run out. */
+  provisioning: z.enum(['thick', 'sparse']).default('thick'),
+  buffer: bufferSpecSchema.optional(),
+  mirrors: z.array(mirrorSpecSchema).max(16).default([]),
+  /**
+   * What a primary without an arbiter does when it loses a synchronous standby: suspend holds writes until the standby
+   * is back, continue goes on alone and records what the standby misses.
+   */
+  onLoss: z.enum(['suspend', 'continue']).default('suspend'),
+});
+
+export const mirrorStateSchema = z.enum(['Connecting', 'Resyncing', 'InSync', 'Outdated', 'Fenced', 'Lagging']);
+/** Suspended: writes wait for a standby. Fenced: a newer epoch exists. Failed: the disk of this copy failed for good. */
+export const volumeStateSchema = z.enum(['Recovering', 'Ready', 'Suspended', 'Fenced', 'Failed']);
+
+export const mirrorViewSchema = z.object({
+  name: z.string(),
+  address: z.string(),
+  mode: mirrorModeSchema,
+  state: mirrorStateSchema,
+  /** Bytes that the standby is known to miss, to be copied by the resync under way or the next one. */
+  dirtyBytes: z.number(),
+  /** Bytes sent or queued and not yet held by the standby. */
+  lagBytes: z.number(),
+  /** Progress of the resync under way. */
+  resync: z.object({ copiedBytes: z.number(), totalBytes: z.number() }).optional(),
+  /** Why it is not in sync, for people. */
+  lastError: z.string().optional(),
+});
+
+export const snapshotViewSchema = z.object({
+  name: z.string(),
+  /** Waiting: the barrier is still to come. Invalid: its content is lost, see reason. */
+  state: z.enum(['Waiting', 'Ready', 'Invalid']),
+  valid: z.boolean(),
+  /** RFC 3339 time of the barrier. */
+  takenAt: z.string().optional(),
+  /** Size of the volume when it was taken, in bytes. */
+  size: z.number().optional(),
+  /** crash: as after a power cut. filesystem: the mounted filesystem was frozen at the barrier. */
+  consistency: z.enum(['crash', 'filesystem']).optional(),
+  /** Bytes in the buffer that this snapshot reads, its own and shared with older ones. */
+  bufferBytes: z.number(),
+  /** Bytes that deleting it would free. */
+  exclusiveBytes: z.number(),
+  /** NBD connections that read it now. */
+  readers: z.number(),
+  reason: z.string().optional(),
+});
+
+export const volumeViewSchema = z.object({
+  volume: z.string(),
+  uid: z.string().optional(),
+  role: roleSchema,
+  epoch: z.number(),
+  size: z.number(),
+  blockSize: z.number(),
+  pool: z.string(),
+  state: volumeStateSchema,
+  /** Path of the unix socket with the exports <volume> and <volume>@<snapshot>. */
+  nbd: z.string(),
+  /** A standby is consistent unless a resync into it is unfinished; a primary always is. */
+  consistent: z.boolean(),
+  /** The copy holds every write acknowledged to its knowledge: not outdated, nothing lost in an unclean restart. */
+  clean: z.boolean(),
+  /** The epoch for which this standby has been prepared for promotion. */
+  prepared: z.number().optional(),
+  attached: z.boolean(),
+  lastError: z.string().optional(),
+  /** A standby's view of its link to the primary. */
+  link: z.object({ connected: z.boolean(), peer: z.string().optional(), state: mirrorStateSchema }).optional(),
+  mirrors: z.array(mirrorViewSchema),
+  snapshots: z.array(snapshotViewSchema),
+  buffer: z
+    .object({ pool: z.string(), usedBytes: z.number(), capacityBytes: z.number(), maxSnapshots: z.number() })
+    .optional(),
+});
+
+/** POST /v1/volumes/{volume}/prepare: from now on this standby refuses every epoch below the given one. */
+export const prepareRequestSchema = z.strictObject({ epoch: epochSchema });
+export const prepareResultSchema = z.object({
+  epoch: z.number(),
+  /** See the volume's view; both must be true for a promotion without an explicit order to accept a loss. */
+  clean: z.boolean(),
+  consistent: z.boolean(),
+  /** The highest epoch of which this copy has writes. */
+  dataEpoch: z.number(),
+});
+
+export type VolumeSpecInput = z.input<typeof volumeSpecSchema>;
+export type VolumeSpec = z.output<typeof volumeSpecSchema>;
+export type BufferSpec = z.output<typeof bufferSpecSchema>;
+export type MirrorSpec = z.output<typeof mirrorSpecSchema>;
+export type MirrorState = z.output<typeof mirrorStateSchema>;
+export type MirrorView = z.output<typeof mirrorViewSchema>;
+export type VolumeState = z.output<typeof volumeStateSchema>;
+export type VolumeView = z.output<typeof volumeViewSchema>;
+export type SnapshotView = z.output<typeof snapshotViewSchema>;
+export type PrepareResult = z.output<typeof prepareResultSchema>;

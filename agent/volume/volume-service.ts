@@ -1,0 +1,21 @@
+import type { SnapshotRequest } from '../api/contract/snapshots.ts';
+import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
+
+/** What the agent's API does with volumes. Every failure is an UnderstudyError whose message can be shown to people. */
+export interface VolumeService {
+  list(): Promise<VolumeView[]>;
+  /** @throws NotFound */
+  get(volume: string): Promise<VolumeView>;
+  /** Creates or changes a volume. @throws Invalid, Conflict (lower epoch, other uid, role change in the same epoch), NoSpace, NotFound (pool) */
+  put(volume: string, spec: VolumeSpec): Promise<{ created: boolean; view: VolumeView }>;
+  /** Removes this copy with its data and snapshots; a volume that is not there is no error. @throws InUse */
+  delete(volume: string): Promise<void>;
+  /** Durably refuses every epoch below the given one, drains and syncs. @throws NotFound, Conflict (not a standby, lower epoch) */
+  prepare(volume: string, epoch: number): Promise<PrepareResult>;
+  /** Takes a snapshot, or answers what became of an earlier request of that name. @throws NotReady, NoSpace, Conflict */
+  putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView>;
+  /** @throws NotFound */
+  getSnapshot(volume: string, snapshot: string): Promise<SnapshotView>;
+  /** A snapshot that is not there is no error. @throws InUse while it is mounted or read. */
+  deleteSnapshot(volume: string, snapshot: string): Promise<void>;
+}
