@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# Runs checks and test suites one after the other, goes on after a failure, and adds up what became of them.
+
+passed=0
+failed=0
+skipped=0
+failures=()
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+
+# check NAME COMMAND...: a check counts as one test.
+check() {
+  local name=$1
+  shift
+  say "Check: $name"
+  if "$@" >"$results/check.log" 2>&1; then
+    passed=$((passed + 1))
+  else
+    cat "$results/check.log"
+    failed=$((failed + 1))
+    failures+=("check: $name")
+  fi
+}
+
+# leave_out NAME REASON: what cannot run here counts as one skipped test.
+leave_out() {
+  say "Left out: $1 ($2)"
+  skipped=$((skipped + 1))
+}
+
+# suite NAME COMMAND...: COMMAND writes vitest's JSON report to the file named by $VITEST_JSON.
+suite() {
+  local name=$1 status=0 counts
+  shift
+  say "Suite: $name"
+  export VITEST_JSON="$results/${name//[^a-z0-9]/-}.json"
+  "$@" || status=$?
+  counts=$(node scripts/lib/count-results.ts "$VITEST_JSON" "$status")
+  read -r suite_passed suite_failed suite_skipped <<<"$counts"
+  passed=$((passed + suite_passed))
+  failed=$((failed + suite_failed))
+  skipped=$((skipped + suite_skipped))
+  ((suite_failed == 0)) || failures+=("suite: $name")
+}
+
+# Prints the one closing line and exits: with success only if something ran and nothing failed.
+finish() {
+  local failure
+  say "Finished after $((SECONDS / 60)) min $((SECONDS % 60)) s"
+  for failure in "${failures[@]}"; do note "failed: $failure"; done
+  printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  ((failed == 0 && passed > 0))
+}
