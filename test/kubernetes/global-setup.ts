@@ -1,0 +1,31 @@
+import type { TestProject } from 'vitest/node';
+import { startControlPlane } from './control-plane.ts';
+
+/** What test files know of the control plane that all of them share. */
+export interface SharedControlPlane {
+  kubeconfig: string;
+  kubectl: string;
+  source: string;
+  version: string;
+  hasControllerManager: boolean;
+}
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    controlPlane: SharedControlPlane | { unavailable: string };
+  }
+}
+
+/** Starts the control plane, or lets every test be skipped and says why. */
+export async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
+  const plane = await startControlPlane();
+  if ('unavailable' in plane) {
+    console.warn(`test/kubernetes is skipped, no Kubernetes API: ${plane.unavailable}`);
+    project.provide('controlPlane', plane);
+    return undefined;
+  }
+  console.warn(`test/kubernetes runs on ${plane.source}`);
+  const { kubeconfig, kubectl, source, version, hasControllerManager } = plane;
+  project.provide('controlPlane', { kubeconfig, kubectl, source, version, hasControllerManager });
+  return () => plane.stop();
+}
