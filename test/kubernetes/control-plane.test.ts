@@ -23,7 +23,7 @@ describe.skipIf('unavailable' in shared)('the control plane of these tests', () 
     });
     try {
       const { value: line } = await createInterface(child.stdout)[Symbol.asyncIterator]().next();
-      const { kubeconfig, pids } = JSON.parse(line) as { kubeconfig: string; pids: number[] };
+      const { kubeconfig, pids } = JSON.parse(line ?? '{}') as { kubeconfig: string; pids: number[] };
       skip(pids.length === 0, 'the control plane is not one of local processes');
       expect(pids.every(exists)).toBe(true);
 

@@ -50,7 +50,7 @@ export async function startControlPlane(): Promise<ControlPlane | { unavailable:
 }
 
 async function givenCluster(): Promise<ControlPlane | { unavailable: string }> {
-  const kubeconfig = process.env['KUBECONFIG'];
+  const kubeconfig = process.env.KUBECONFIG;
   if (!kubeconfig) return { unavailable: 'KUBECONFIG is not set' };
   const kubectl = inPath('kubectl').find(existsSync);
   if (!kubectl) return { unavailable: 'KUBECONFIG is set, but PATH has no kubectl' };
@@ -72,7 +72,7 @@ async function givenCluster(): Promise<ControlPlane | { unavailable: string }> {
 }
 
 async function givenBinaries(): Promise<ControlPlane | { unavailable: string }> {
-  const directory = process.env['KUBEBUILDER_ASSETS'];
+  const directory = process.env.KUBEBUILDER_ASSETS;
   if (!directory) return { unavailable: 'KUBEBUILDER_ASSETS is not set' };
   const binaries = findBinaries(directory);
   return 'unavailable' in binaries ? binaries : startLocalControlPlane(binaries, `KUBEBUILDER_ASSETS (${directory})`);

@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config';
  * Tests against a real Kubernetes API, with real operators and agents as processes. One control plane serves all files;
  * as the operator watches the whole cluster, they run one after the other.
  */
+// biome-ignore lint/style/noDefaultExport: vitest reads it
 export default defineConfig({
   test: {
     include: ['test/kubernetes/**/*.test.ts'],

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ControlPlane } from '../control-plane.ts';
 
-const image = process.env['UNDERSTUDY_TEST_K3S_IMAGE'] ?? 'rancher/k3s:v1.34.1-k3s1';
+const image = process.env.UNDERSTUDY_TEST_K3S_IMAGE ?? 'rancher/k3s:v1.34.1-k3s1';
 
 /** K3s in a container, if a Docker engine answers. */
 export async function startK3s(kubectl: string | undefined): Promise<ControlPlane | { unavailable: string }> {

@@ -32,7 +32,7 @@ export function findBinaries(directory: string): Binaries | { unavailable: strin
 
 /** Where PATH would look for a program. */
 export function inPath(name: string): string[] {
-  return (process.env['PATH'] ?? '').split(':').map((directory) => join(directory, name));
+  return (process.env.PATH ?? '').split(':').map((directory) => join(directory, name));
 }
 
 /** Runs etcd, kube-apiserver and kube-controller-manager on 127.0.0.1, with their state in a temporary folder. */
@@ -211,7 +211,7 @@ async function writeKubeconfig(path: string, server: string, ca: string, user: I
 
 /** For continuous integration: UNDERSTUDY_TEST_LOGS names a folder in which the logs stay. */
 async function keepLogs(directory: string): Promise<void> {
-  const target = process.env['UNDERSTUDY_TEST_LOGS'];
+  const target = process.env.UNDERSTUDY_TEST_LOGS;
   if (!target) return;
   await mkdir(target, { recursive: true });
   await cp(directory, target, { recursive: true, filter: (path) => path === directory || path.endsWith('.log') });
