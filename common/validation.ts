@@ -24,7 +24,7 @@ type RawIssue = z.core.$ZodRawIssue;
 export function validate<Schema extends z.ZodType>(schema: Schema, input: unknown): Validation<z.output<Schema>> {
   const result = schema.safeParse(input, { error: expectation, reportInput: true });
   if (result.success) return { ok: true, value: result.data };
-  return { ok: false, violations: result.error.issues.flatMap((issue) => violationsOf(issue)) };
+  return { ok: false, violations: firstOfEachKey(result.error.issues.flatMap(violationsOf)) };
 }
 
 /** `pools[0].directory`; "" for the input as a whole. */
@@ -46,6 +46,15 @@ export function describeValue(value: unknown): string {
   if (typeof value === 'object') return 'an object';
   const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
+
+/** What is wrong besides, with a key that is wrong already, mostly follows from it. */
+function firstOfEachKey(violations: readonly Violation[]): Violation[] {
+  const seen = new Set<string>();
+  return violations.filter(({ path }) => {
+    const key = JSON.stringify(path);
+    return !seen.has(key) && seen.add(key);
+  });
 }
 
 function violationsOf(issue: Issue): Violation[] {

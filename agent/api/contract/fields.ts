@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseAddress } from '../../../common/address.ts';
 import { parseQuantity } from '../../../common/quantity.ts';
 
 /** Names of volumes, snapshots, mirrors, mounts and pools: never a path, whatever is appended to them. */
@@ -24,9 +25,14 @@ export const sizeSchema = z.union([z.number(), z.string()]).transform((value, co
 });
 
 /** "host:port", the host a name, an IPv4 address or an IPv6 address in brackets. */
-export const addressSchema = z
-  .string()
-  .regex(/^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$/, 'expected host:port, e.g. 10.0.0.7:7072');
+export const addressSchema = z.string().superRefine((text, context) => {
+  try {
+    if (parseAddress(text).port > 0) return;
+    context.addIssue({ code: 'custom', message: 'must have a port above 0' });
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+  }
+});
 
 /** Grows by one at each change of primary. */
 export const epochSchema = z.number().int().positive();

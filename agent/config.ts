@@ -1,0 +1,155 @@
+import { posix } from 'node:path';
+import { z } from 'zod';
+import { isLoopback, isWildcard, parseAddress } from '../common/address.ts';
+import { errorMessage } from '../common/errors.ts';
+import { logLevelSchema } from '../common/logging.ts';
+import { nameSchema } from './api/contract/fields.ts';
+
+/**
+ * The path of a unix socket holds at most 107 bytes. This leaves enough of them for "/", a volume's name as the operator
+ * chooses it (39 characters), and ".sock".
+ */
+const maxSocketDirectoryLength = 60;
+
+const absolutePathSchema = z
+  .string()
+  .max(4096)
+  .regex(/^\/[^\0]*$/, 'expected an absolute path')
+  .refine((path) => !path.split('/').includes('..'), 'must not contain ".."')
+  .transform((path) => posix.resolve(path));
+
+const listenSchema = z.string().superRefine((text, context) => {
+  checkAddress(text, context);
+});
+
+const advertiseSchema = z.string().superRefine((text, context) => {
+  const address = checkAddress(text, context);
+  if (address?.port === 0) context.addIssue({ code: 'custom', message: 'must have a port above 0' });
+  if (address && isWildcard(address.host)) {
+    context.addIssue({ code: 'custom', message: 'must be an address that other nodes can connect to' });
+  }
+});
+
+const poolSchema = z
+  .strictObject({
+    name: nameSchema,
+    /** Volumes or buffers become files in it. */
+    directory: absolutePathSchema.optional(),
+    /** Raw block devices, each for one volume or buffer. */
+    devices: z.array(absolutePathSchema).min(1).optional(),
+  })
+  .transform(({ name, directory, devices }, context) => {
+    if (directory !== undefined && devices === undefined) return { name, directory };
+    if (devices !== undefined && directory === undefined) return { name, devices };
+    const found = directory === undefined ? 'neither' : 'both';
+    context.addIssue({ code: 'custom', message: `needs either directory or devices, found ${found}` });
+    return z.NEVER;
+  });
+
+const tlsSchema = z
+  .strictObject({
+    ca: absolutePathSchema.optional(),
+    cert: absolutePathSchema.optional(),
+    key: absolutePathSchema.optional(),
+    insecure: z.literal(true).optional(),
+  })
+  .transform(({ ca, cert, key, insecure }, context) => {
+    const noFile = ca === undefined && cert === undefined && key === undefined;
+    if (insecure && noFile) return { insecure };
+    if (!insecure && ca !== undefined && cert !== undefined && key !== undefined) return { ca, cert, key };
+    context.addIssue({ code: 'custom', message: 'needs ca, cert and key, or insecure: true alone' });
+    return z.NEVER;
+  });
+
+/** The configuration file of an agent; described for users in docs/agent-configuration.md. */
+export const agentConfigSchema = z
+  .strictObject({
+    node: nameSchema,
+    stateDirectory: absolutePathSchema,
+    pools: z.array(poolSchema).min(1).superRefine(checkPools),
+    api: z.strictObject({ listen: listenSchema }),
+    mirror: z.strictObject({ listen: listenSchema, advertise: advertiseSchema.optional() }),
+    nbd: z.strictObject({
+      directory: absolutePathSchema.refine(
+        (path) => path.length <= maxSocketDirectoryLength,
+        `expected at most ${maxSocketDirectoryLength} characters, since the path of a socket in it is limited`,
+      ),
+    }),
+    attach: z.enum(['auto', 'nbd', 'fuse', 'none']).default('auto'),
+    arbiter: z.enum(['none', 'kubernetes']).default('none'),
+    tls: tlsSchema,
+    log: z.strictObject({ level: logLevelSchema.default('info') }).default({ level: 'info' }),
+  })
+  .superRefine((config, context) => {
+    if ('insecure' in config.tls) checkLoopbackOnly(config, context);
+    for (const [index, pool] of config.pools.entries()) {
+      if ('directory' in pool && pool.directory === config.stateDirectory) {
+        const message = 'must differ from stateDirectory; a directory below it is fine';
+        context.addIssue({ code: 'custom', path: ['pools', index, 'directory'], message, input: pool.directory });
+      }
+    }
+  })
+  .transform((config, context) => {
+    const { listen, advertise = listen } = config.mirror;
+    if (isWildcard(parseAddress(advertise).host)) {
+      const message = `missing: mirror.listen is ${JSON.stringify(listen)}, so say at which address other nodes reach this one`;
+      context.addIssue({ code: 'custom', path: ['mirror', 'advertise'], message });
+      return z.NEVER;
+    }
+    return { ...config, mirror: { listen, advertise } };
+  });
+
+export type AgentConfig = z.output<typeof agentConfigSchema>;
+export type PoolConfig = z.output<typeof poolSchema>;
+export type TlsConfig = z.output<typeof tlsSchema>;
+
+/** Without TLS everyone who can connect owns the volumes, so nobody outside this machine may be able to connect. */
+function checkLoopbackOnly(
+  config: { api: { listen: string }; mirror: { listen: string } },
+  context: z.core.$RefinementCtx,
+): void {
+  for (const section of ['api', 'mirror'] as const) {
+    const { listen } = config[section];
+    if (isLoopback(parseAddress(listen).host)) continue;
+    const message =
+      `${JSON.stringify(listen)} is not a loopback address, and tls.insecure is accepted on loopback only; ` +
+      'set tls.ca, tls.cert and tls.key instead';
+    context.addIssue({ code: 'custom', path: [section, 'listen'], message });
+  }
+}
+
+/** Each name, directory and device once. */
+function checkPools(pools: readonly PoolConfig[], context: z.core.$RefinementCtx): void {
+  const names = new Map<string, number>();
+  const places = new Map<string, string>();
+  for (const [index, pool] of pools.entries()) {
+    const first = names.get(pool.name);
+    if (first !== undefined) {
+      const message = `pool ${JSON.stringify(pool.name)} is there already, as pools[${first}]`;
+      context.addIssue({ code: 'custom', path: [index, 'name'], message });
+    }
+    names.set(pool.name, first ?? index);
+    for (const place of 'directory' in pool ? [pool.directory] : pool.devices) {
+      const owner = places.get(place);
+      if (owner !== undefined) {
+        const path = [index, 'directory' in pool ? 'directory' : 'devices'];
+        context.addIssue({
+          code: 'custom',
+          path,
+          message: `${place} belongs to pool ${JSON.stringify(owner)} already`,
+        });
+      }
+      places.set(place, owner ?? pool.name);
+    }
+  }
+}
+
+function checkAddress(text: string, context: z.core.$RefinementCtx): ReturnType<typeof parseAddress> | undefined {
+  try {
+    return parseAddress(text);
+  } catch (error) {
+    // What looks at several addresses at once does not run when one is wrong.
+    context.addIssue({ code: 'custom', message: errorMessage(error), continue: false });
+    return undefined;
+  }
+}
