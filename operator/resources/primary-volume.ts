@@ -1,0 +1,191 @@
+import { z } from 'zod';
+import { fsTypeSchema } from '../../agent/api/contract/mounts.ts';
+import { parseQuantity } from '../../common/quantity.ts';
+import { conditionsField } from './conditions.ts';
+import {
+  acceptedField,
+  bufferField,
+  bytesField,
+  nodeNameField,
+  nodeSelectorField,
+  poolField,
+  quantityField,
+} from './fields.ts';
+import { group, version } from './group.ts';
+import type { CustomObject } from './kube-object.ts';
+import type { CustomResource, SpecRule } from './resource.ts';
+import { bufferStaysRule, exactlyOneRule, immutableRule, sizeNeverShrinksRule } from './rules.ts';
+
+export const primaryVolumeSpecSchema = z.object({
+  size: quantityField('The size of the volume, a multiple of its block size. It can grow, never shrink.'),
+  nodeName: nodeNameField(
+    'The node on which the volume is created. After a failover, status.node says where it is.',
+  ).optional(),
+  nodeSelector: nodeSelectorField(
+    'Labels of the nodes on which it may be created: the first that has the pool is taken. Instead of nodeName.',
+  ).optional(),
+  pool: poolField('The pool, on that node, in which the volume lives.').default('main'),
+  volumeMode: z
+    .enum(['Filesystem', 'Block'])
+    .default('Filesystem')
+    .meta({ description: 'What consumers get: a mounted filesystem or the raw block device.' }),
+  fsType: fsTypeSchema.default('ext4').meta({ description: 'The filesystem, for volumeMode Filesystem.' }),
+  blockSize: z
+    .union([z.literal(512), z.literal(4096)])
+    .default(512)
+    .meta({ description: 'The logical block size in bytes, the same on every copy.' }),
+  provisioning: z
+    .enum(['Thick', 'Sparse'])
+    .default('Thick')
+    .meta({ description: 'Thick reserves all space at creation. Sparse allocates as it is written, and can run out.' }),
+  buffer: bufferField
+    .optional()
+    .meta({ description: 'A snapshot buffer for the volume itself, for snapshots without a mirror.' }),
+  reclaimPolicy: z
+    .enum(['Delete', 'Retain'])
+    .default('Delete')
+    .meta({ description: 'Whether the data of the volume goes with this object, or stays at the agents.' }),
+});
+
+export const copySchema = z.object({
+  name: z.string().meta({ description: 'The mirror that made the copy, or "origin" for the one created first.' }),
+  node: z.string().meta({ description: 'The node that has it.' }),
+  pool: z.string().meta({ description: 'The pool that it lives in.' }),
+  role: z
+    .enum(['Primary', 'Standby', 'Former'])
+    .meta({ description: 'Former: it was the primary in an older epoch, and is left as it is.' }),
+  state: z
+    .enum([
+      'Pending',
+      'Recovering',
+      'Ready',
+      'Suspended',
+      'Fenced',
+      'Failed',
+      'Connecting',
+      'Resyncing',
+      'InSync',
+      'Lagging',
+      'Outdated',
+      'Missing',
+      'Unreachable',
+    ])
+    .meta({
+      description:
+        'What its agent says about it. Pending: not created yet. Missing: the agent does not know it any more.',
+    }),
+  epoch: z.int().optional().meta({ description: 'The epoch that the copy is in.', format: 'int64' }),
+  onLoss: z
+    .enum(['continue', 'suspend'])
+    .optional()
+    .meta({ description: 'What this copy was last told to do when, as a primary, it loses a standby.' }),
+});
+
+export const primaryVolumeStatusSchema = z.object({
+  observedGeneration: z.int().optional().meta({ description: 'The generation this status is about.', format: 'int64' }),
+  node: z.string().optional().meta({ description: 'The node of the primary now.' }),
+  pool: z.string().optional().meta({ description: 'The pool of the primary now.' }),
+  epoch: z.int().optional().meta({ description: 'Grows by one at each change of primary.', format: 'int64' }),
+  volume: z.string().optional().meta({ description: 'The name of the volume at the agents.' }),
+  sizeBytes: bytesField('The size that the primary has now.').optional(),
+  nbd: z.string().optional().meta({ description: 'The unix socket of its exports, on the node of the primary.' }),
+  copies: z
+    .array(copySchema)
+    .optional()
+    .meta({
+      description: 'Every copy of the volume, on whatever node.',
+      'x-kubernetes-list-type': 'map',
+      'x-kubernetes-list-map-keys': ['name'],
+    }),
+  accepted: acceptedField('Fields of the spec that cannot change, as they were when the volume was created.'),
+  conditions: conditionsField,
+});
+
+export type PrimaryVolumeSpec = z.output<typeof primaryVolumeSpecSchema>;
+export type PrimaryVolumeStatus = z.output<typeof primaryVolumeStatusSchema>;
+export type VolumeCopy = z.output<typeof copySchema>;
+export type CopyState = VolumeCopy['state'];
+export type PrimaryVolume = CustomObject<PrimaryVolumeSpec, PrimaryVolumeStatus>;
+
+/** The name of the copy that a volume is created with. */
+export const originCopy = 'origin';
+
+const wholeBlocksRule: SpecRule<PrimaryVolumeSpec> = {
+  field: 'size',
+  expected: 'a multiple of blockSize',
+  got: ({ size, blockSize }) =>
+    parseQuantity(size) % blockSize === 0 ? undefined : `${size} with blocks of ${blockSize} bytes`,
+};
+
+export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStatus> = {
+  group,
+  version,
+  kind: 'PrimaryVolume',
+  plural: 'primaryvolumes',
+  singular: 'primaryvolume',
+  shortNames: ['pvol'],
+  namespaced: true,
+  statusSubresource: true,
+  description: 'A block volume that lives on one node, and that StandbyMirrors copy to others.',
+  spec: primaryVolumeSpecSchema,
+  status: primaryVolumeStatusSchema,
+  immutable: [
+    'size',
+    'nodeName',
+    'nodeSelector',
+    'pool',
+    'volumeMode',
+    'fsType',
+    'blockSize',
+    'provisioning',
+    'buffer',
+  ],
+  rules: [
+    exactlyOneRule<PrimaryVolumeSpec>('', (spec: PrimaryVolumeSpec) => spec, 'nodeName', 'nodeSelector'),
+    wholeBlocksRule,
+    sizeNeverShrinksRule<PrimaryVolumeSpec>(),
+    bufferStaysRule<PrimaryVolumeSpec>(),
+    immutableRule<PrimaryVolumeSpec>('nodeName', true),
+    immutableRule<PrimaryVolumeSpec>('nodeSelector', true),
+    ...(['pool', 'volumeMode', 'fsType', 'blockSize', 'provisioning'] as const).map((field) =>
+      immutableRule<PrimaryVolumeSpec>(field, false),
+    ),
+  ],
+  printerColumns: [
+    { name: 'Node', type: 'string', jsonPath: '.status.node', description: 'Where the primary is.' },
+    { name: 'Size', type: 'string', jsonPath: '.spec.size', description: 'The size of the volume.' },
+    {
+      name: 'Ready',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="Ready")].status',
+      description: 'Whether it can be used.',
+    },
+    {
+      name: 'Protected',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="Protected")].status',
+      description: 'Whether a synchronous mirror holds every acknowledged write.',
+    },
+    {
+      name: 'Since',
+      type: 'date',
+      jsonPath: '.status.conditions[?(@.type=="Protected")].lastTransitionTime',
+      description: 'Since when it is, or is not, protected.',
+    },
+    {
+      name: 'Reason',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="Ready")].reason',
+      description: 'Why it is ready or not.',
+      priority: 1,
+    },
+    {
+      name: 'Epoch',
+      type: 'integer',
+      jsonPath: '.status.epoch',
+      description: 'Changes of primary, plus one.',
+      priority: 1,
+    },
+    { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'Time since its creation.' },
+  ],
+};

@@ -1,0 +1,155 @@
+import { z } from 'zod';
+import { mirrorStateSchema } from '../../agent/api/contract/volumes.ts';
+import { conditionsField } from './conditions.ts';
+import {
+  acceptedField,
+  bufferField,
+  bytesField,
+  durationField,
+  nodeNameField,
+  nodeSelectorField,
+  objectNameField,
+  poolField,
+} from './fields.ts';
+import { group, version } from './group.ts';
+import type { CustomObject } from './kube-object.ts';
+import type { CustomResource, SpecRule } from './resource.ts';
+import { bufferStaysRule, exactlyOneRule, immutableRule } from './rules.ts';
+
+const failoverSchema = z.object({
+  policy: z.enum(['Manual', 'Automatic']).default('Manual').meta({
+    description: 'Automatic: the standby becomes the primary when the primary is lost. Synchronous mirrors only.',
+  }),
+  after: durationField('How long the primary must be lost before that.').default('30s'),
+  duringBackup: z.enum(['Abort', 'Finish', 'Continue']).default('Continue').meta({
+    description:
+      'What to do with backups that read this standby: abort them, let them finish first, or let them go on.',
+  }),
+  evictPods: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'Delete the pods that hang on the node of the lost primary, once it is fenced.' }),
+});
+
+export const standbyMirrorSpecSchema = z.object({
+  primaryVolumeRef: z
+    .object({ name: objectNameField('The name of the PrimaryVolume, in the same namespace.') })
+    .meta({ description: 'The volume that is mirrored.' }),
+  nodeName: nodeNameField('The node of the standby; never the node of another copy of the volume.').optional(),
+  nodeSelector: nodeSelectorField(
+    'Labels of the nodes on which the standby may be created: the first that has the pool and no other copy is taken. Instead of nodeName.',
+  ).optional(),
+  pool: poolField('The pool, on that node, in which the standby lives.').default('main'),
+  mode: z.enum(['Synchronous', 'Asynchronous']).default('Synchronous').meta({
+    description:
+      'Synchronous: a write is acknowledged when the standby holds it too. Asynchronous: the standby follows, in order.',
+  }),
+  onLoss: z.enum(['Suspend', 'Continue']).default('Suspend').meta({
+    description:
+      'What the primary does when it loses this standby. Suspend: writes wait until it is back. Continue: the primary goes on alone and records what the standby misses.',
+  }),
+  buffer: bufferField.optional().meta({ description: 'The snapshot buffer of the standby. Without it, no snapshots.' }),
+  failover: failoverSchema.prefault({}).meta({ description: 'Whether and when the standby takes over by itself.' }),
+});
+
+export const standbyMirrorStatusSchema = z.object({
+  observedGeneration: z.int().optional().meta({ description: 'The generation this status is about.', format: 'int64' }),
+  node: z.string().optional().meta({ description: 'The node of the standby.' }),
+  pool: z.string().optional().meta({ description: 'The pool of the standby.' }),
+  volume: z.string().optional().meta({ description: 'The name of the volume at the agents.' }),
+  state: z
+    .enum(['Pending', ...mirrorStateSchema.options, 'Promoted', 'Unknown'])
+    .optional()
+    .meta({ description: 'What the primary says about the mirror. Promoted: its copy is the primary now.' }),
+  progress: z
+    .object({
+      copiedBytes: bytesField('Bytes that the resync has copied.'),
+      totalBytes: bytesField('Bytes that it has to copy.'),
+      percent: z.int().meta({ description: 'The one of the other.' }),
+    })
+    .optional()
+    .meta({ description: 'How far the resync under way is.' }),
+  dirtyBytes: bytesField('Bytes that the standby is known to miss.').optional(),
+  lagBytes: bytesField('Bytes on their way to the standby.').optional(),
+  buffer: z
+    .object({
+      usedBytes: bytesField('Bytes of the buffer that are used.'),
+      capacityBytes: bytesField('Bytes that it may use.'),
+      usedPercent: z.int().meta({ description: 'The one of the other.' }),
+      snapshots: z.int().meta({ description: 'Snapshots that it keeps.' }),
+      maxSnapshots: z.int().meta({ description: 'Snapshots that it may keep.' }),
+    })
+    .optional()
+    .meta({ description: 'How full the snapshot buffer of the standby is.' }),
+  accepted: acceptedField('Fields of the spec that cannot change, as they were when the standby was placed.'),
+  conditions: conditionsField,
+});
+
+export type StandbyMirrorSpec = z.output<typeof standbyMirrorSpecSchema>;
+export type StandbyMirrorStatus = z.output<typeof standbyMirrorStatusSchema>;
+export type StandbyMirror = CustomObject<StandbyMirrorSpec, StandbyMirrorStatus>;
+
+const automaticNeedsSynchronousRule: SpecRule<StandbyMirrorSpec> = {
+  field: 'failover.policy',
+  expected: 'Manual while mode is Asynchronous: a primary that acknowledges alone cannot be fenced',
+  cel: "self.mode == 'Synchronous' || self.failover.policy != 'Automatic'",
+  got: ({ mode, failover }) => (mode === 'Synchronous' || failover.policy !== 'Automatic' ? undefined : '"Automatic"'),
+};
+
+export const standbyMirrors: CustomResource<StandbyMirrorSpec, StandbyMirrorStatus> = {
+  group,
+  version,
+  kind: 'StandbyMirror',
+  plural: 'standbymirrors',
+  singular: 'standbymirror',
+  shortNames: ['smir'],
+  namespaced: true,
+  statusSubresource: true,
+  description:
+    'A second copy of a PrimaryVolume on another node, written at the same moment, from which backups are made.',
+  spec: standbyMirrorSpecSchema,
+  status: standbyMirrorStatusSchema,
+  immutable: ['primaryVolumeRef', 'nodeName', 'nodeSelector', 'pool', 'buffer'],
+  rules: [
+    exactlyOneRule<StandbyMirrorSpec>('', (spec: StandbyMirrorSpec) => spec, 'nodeName', 'nodeSelector'),
+    automaticNeedsSynchronousRule,
+    bufferStaysRule<StandbyMirrorSpec>(),
+    immutableRule<StandbyMirrorSpec>('primaryVolumeRef', false),
+    immutableRule<StandbyMirrorSpec>('nodeName', true),
+    immutableRule<StandbyMirrorSpec>('nodeSelector', true),
+    immutableRule<StandbyMirrorSpec>('pool', false),
+  ],
+  printerColumns: [
+    { name: 'Volume', type: 'string', jsonPath: '.spec.primaryVolumeRef.name', description: 'What is mirrored.' },
+    { name: 'Node', type: 'string', jsonPath: '.status.node', description: 'Where the standby is.' },
+    { name: 'State', type: 'string', jsonPath: '.status.state', description: 'What the primary says about it.' },
+    {
+      name: 'InSync',
+      type: 'string',
+      jsonPath: '.status.conditions[?(@.type=="InSync")].status',
+      description: 'Whether it holds every acknowledged write.',
+    },
+    {
+      name: 'Since',
+      type: 'date',
+      jsonPath: '.status.conditions[?(@.type=="InSync")].lastTransitionTime',
+      description: 'Since when it is, or is not, in sync.',
+    },
+    { name: 'Progress%', type: 'integer', jsonPath: '.status.progress.percent', description: 'How far the resync is.' },
+    {
+      name: 'Buffer%',
+      type: 'integer',
+      jsonPath: '.status.buffer.usedPercent',
+      description: 'How full its buffer is.',
+    },
+    {
+      name: 'Snapshots',
+      type: 'integer',
+      jsonPath: '.status.buffer.snapshots',
+      description: 'Snapshots that it keeps.',
+      priority: 1,
+    },
+    { name: 'Mode', type: 'string', jsonPath: '.spec.mode', description: 'Synchronous or asynchronous.', priority: 1 },
+    { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'Time since its creation.' },
+  ],
+};
