@@ -13,6 +13,7 @@
  *   `target` before.
  * - Offsets and lengths are in bytes, lie within the device and are multiples of `blockSize`, and lengths are above
  *   zero: callers check this once, where requests come in (see checkRange).
+ * - A failure is always a rejected promise, never a throw (except in `extents`, which answers at once).
  * - After a failed operation the content of its range is undefined (old, new or a mixture per block) but no other
  *   range is touched.
  */
