@@ -1,7 +1,17 @@
 import type { ChildProcess } from 'node:child_process';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, chownSync, closeSync, existsSync, globSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { waitFor } from './wait-for.ts';
@@ -17,7 +27,7 @@ synchronous_commit = on
 listen_addresses = ''
 max_connections = 20
 shared_buffers = 32MB
-max_wal_size = 96MB
+max_wal_size = 64MB
 min_wal_size = 32MB
 log_checkpoints = on
 `;
@@ -72,6 +82,11 @@ export class PostgresServer {
       stdio: 'pipe',
     });
     appendFileSync(join(dataDirectory, 'postgresql.conf'), configuration);
+  }
+
+  /** Before a copy of another server's data directory is started: that server's lock file came with it. */
+  removeForeignLock(): void {
+    rmSync(join(this.options.dataDirectory, 'postmaster.pid'), { force: true });
   }
 
   /**

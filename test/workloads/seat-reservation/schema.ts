@@ -15,8 +15,8 @@ export interface SeatPlan {
   archiveRows: number;
 }
 
-/** About 150 MB. */
-export const largePlan: SeatPlan = { flights: 200, seatsPerFlight: 750, archiveRows: 150_000 };
+/** About 190 MB, and seats enough for a few minutes. */
+export const largePlan: SeatPlan = { flights: 300, seatsPerFlight: 1000, archiveRows: 100_000 };
 
 export const seatCount = ({ flights, seatsPerFlight }: SeatPlan): number => flights * seatsPerFlight;
 
@@ -47,7 +47,7 @@ export async function createSeats(client: Client, plan: SeatPlan): Promise<void>
       FROM generate_series(1, ${flights}) row;
     INSERT INTO seats SELECT row, -1, NULL, NULL, ${text(14)}
       FROM generate_series(${flights + 1}, ${flights + archiveRows}) row;
-    INSERT INTO seats SELECT row, (row - ${firstSeat}) / ${seatsPerFlight}, NULL, NULL, ${text(6)}
+    INSERT INTO seats SELECT row, (row - ${firstSeat}) / ${seatsPerFlight}, NULL, NULL, ${text(8)}
       FROM generate_series(${firstSeat}, ${firstSeat + seatCount(plan) - 1}) row;
     ALTER TABLE seats ADD PRIMARY KEY (row);
   `);
