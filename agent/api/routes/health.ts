@@ -1,0 +1,41 @@
+import { z } from 'zod';
+import { UnderstudyError } from '../../../common/errors.ts';
+import type { VolumeService } from '../../volume/volume-service.ts';
+import { routes } from '../contract/routes.ts';
+import type { ApiServer } from '../fastify.ts';
+import { answers } from '../responses.ts';
+
+const tags = ['health'];
+const healthSchema = z.object({ status: z.literal('ok') });
+
+export function addHealthRoutes(app: ApiServer, volumes: VolumeService): void {
+  app.get(
+    routes.healthz,
+    {
+      schema: {
+        tags,
+        operationId: 'isAlive',
+        summary: 'Whether the process is alive.',
+        response: answers({ 200: healthSchema.describe('It is.') }),
+      },
+    },
+    () => ({ status: 'ok' as const }),
+  );
+
+  app.get(
+    routes.readyz,
+    {
+      schema: {
+        tags,
+        operationId: 'isReady',
+        summary: 'Whether every volume has been recovered after the start.',
+        response: answers({ 200: healthSchema.describe('All are.') }),
+      },
+    },
+    async () => {
+      const recovering = (await volumes.list()).filter((view) => view.state === 'Recovering').length;
+      if (recovering > 0) throw new UnderstudyError('NotReady', `volumes in recovery: ${recovering}`);
+      return { status: 'ok' as const };
+    },
+  );
+}

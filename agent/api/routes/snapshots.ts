@@ -1,0 +1,84 @@
+import { errorCode } from '../../../common/errors.ts';
+import type { VolumeService } from '../../volume/volume-service.ts';
+import { routes } from '../contract/routes.ts';
+import { snapshotRequestSchema } from '../contract/snapshots.ts';
+import { type SnapshotView, snapshotViewSchema } from '../contract/volumes.ts';
+import type { ApiServer } from '../fastify.ts';
+import { snapshotParameters } from '../request-validation.ts';
+import { answers, emptyAnswer } from '../responses.ts';
+
+const tags = ['snapshots'];
+
+export function addSnapshotRoutes(app: ApiServer, volumes: VolumeService): void {
+  app.put(
+    routes.snapshot,
+    {
+      schema: {
+        tags,
+        operationId: 'putSnapshot',
+        summary: 'Takes a snapshot, at the primary. Idempotent by name.',
+        description:
+          'With `mirror` it is taken on that standby, exactly at the writes that the primary had made; without, on this ' +
+          'copy. Repeat the request after 202 to learn what became of it.',
+        params: snapshotParameters,
+        body: snapshotRequestSchema,
+        response: answers({
+          200: snapshotViewSchema.describe('It was there already.'),
+          201: snapshotViewSchema.describe('It has been taken.'),
+          202: snapshotViewSchema.describe('It waits for a lull or a freeze.'),
+        }),
+      },
+    },
+    async (request, reply) => {
+      const { volume, snapshot } = request.params;
+      const before = await find(volumes, volume, snapshot);
+      const view = await volumes.putSnapshot(volume, snapshot, request.body);
+      return reply.code(statusOf(view, before)).send(view);
+    },
+  );
+
+  app.get(
+    routes.snapshot,
+    {
+      schema: {
+        tags,
+        operationId: 'getSnapshot',
+        summary: 'A snapshot, at the copy that holds it.',
+        params: snapshotParameters,
+        response: answers({ 200: snapshotViewSchema.describe('The snapshot as it is now.') }),
+      },
+    },
+    (request) => volumes.getSnapshot(request.params.volume, request.params.snapshot),
+  );
+
+  app.delete(
+    routes.snapshot,
+    {
+      schema: {
+        tags,
+        operationId: 'deleteSnapshot',
+        summary: 'Deletes a snapshot, at the copy that holds it. Idempotent.',
+        params: snapshotParameters,
+        response: answers({ 204: emptyAnswer.describe('It is not there, or no longer.') }),
+      },
+    },
+    async (request, reply) => {
+      await volumes.deleteSnapshot(request.params.volume, request.params.snapshot);
+      return reply.code(204).send();
+    },
+  );
+}
+
+function statusOf(view: SnapshotView, before: SnapshotView | undefined): 200 | 201 | 202 {
+  if (view.state === 'Waiting') return 202;
+  return before === undefined || before.state === 'Waiting' ? 201 : 200;
+}
+
+async function find(volumes: VolumeService, volume: string, snapshot: string): Promise<SnapshotView | undefined> {
+  try {
+    return await volumes.getSnapshot(volume, snapshot);
+  } catch (error) {
+    if (errorCode(error) === 'NotFound') return undefined;
+    throw error;
+  }
+}

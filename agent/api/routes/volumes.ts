@@ -1,0 +1,97 @@
+import { z } from 'zod';
+import type { VolumeService } from '../../volume/volume-service.ts';
+import { routes } from '../contract/routes.ts';
+import { prepareRequestSchema, prepareResultSchema, volumeSpecSchema, volumeViewSchema } from '../contract/volumes.ts';
+import type { ApiServer } from '../fastify.ts';
+import { volumeParameters } from '../request-validation.ts';
+import { answers, emptyAnswer } from '../responses.ts';
+
+const tags = ['volumes'];
+
+export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
+  app.get(
+    routes.volumes,
+    {
+      schema: {
+        tags,
+        operationId: 'listVolumes',
+        summary: 'The copies of volumes on this node.',
+        response: answers({ 200: z.array(volumeViewSchema).describe('All copies, in any state.') }),
+      },
+    },
+    () => volumes.list(),
+  );
+
+  app.get(
+    routes.volume,
+    {
+      schema: {
+        tags,
+        operationId: 'getVolume',
+        summary: 'One copy, with its mirrors, snapshots and buffer.',
+        params: volumeParameters,
+        response: answers({ 200: volumeViewSchema.describe('The copy as it is now.') }),
+      },
+    },
+    (request) => volumes.get(request.params.volume),
+  );
+
+  app.put(
+    routes.volume,
+    {
+      schema: {
+        tags,
+        operationId: 'putVolume',
+        summary: 'Creates or changes the copy of a volume on this node. Idempotent.',
+        description:
+          'The role may change with a higher epoch only. Mirrors and buffer may change, and the size may grow. ' +
+          'A standby is promoted by role "primary" and the new epoch, after it has been prepared for that epoch.',
+        params: volumeParameters,
+        body: volumeSpecSchema,
+        response: answers({
+          200: volumeViewSchema.describe('It was there; this is what it is now.'),
+          201: volumeViewSchema.describe('It has been created.'),
+        }),
+      },
+    },
+    async (request, reply) => {
+      const { created, view } = await volumes.put(request.params.volume, request.body);
+      return reply.code(created ? 201 : 200).send(view);
+    },
+  );
+
+  app.delete(
+    routes.volume,
+    {
+      schema: {
+        tags,
+        operationId: 'deleteVolume',
+        summary: 'Removes this copy with its data and its snapshots. Idempotent.',
+        params: volumeParameters,
+        response: answers({ 204: emptyAnswer.describe('It is not there, or no longer.') }),
+      },
+    },
+    async (request, reply) => {
+      await volumes.delete(request.params.volume);
+      return reply.code(204).send();
+    },
+  );
+
+  app.post(
+    routes.prepare,
+    {
+      schema: {
+        tags,
+        operationId: 'prepareVolume',
+        summary: 'Prepares a standby for its promotion.',
+        description:
+          'From now on the standby refuses every epoch below the given one, also after a restart. It has applied and ' +
+          'synced everything it received when this answers, and says whether it is fit to be promoted.',
+        params: volumeParameters,
+        body: prepareRequestSchema,
+        response: answers({ 200: prepareResultSchema.describe('What the standby holds.') }),
+      },
+    },
+    (request) => volumes.prepare(request.params.volume, request.body.epoch),
+  );
+}
