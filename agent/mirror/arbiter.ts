@@ -1,0 +1,30 @@
+import type { ArbiterAnswer } from './mirror-state.ts';
+
+/** Which standby of which volume, in which epoch of its primary. */
+export interface ArbiterQuestion {
+  readonly volume: string;
+  readonly uid: string | undefined;
+  readonly epoch: number;
+  readonly mirror: string;
+}
+
+/**
+ * Whoever decides, with one compare-and-swap, whether a standby is outdated or a new primary is made. An answer of
+ * `granted` was read back; `refused` means that a newer epoch exists; everything else, a lost reply too, is
+ * `unreachable`, and the question is asked again.
+ */
+export interface Arbiter {
+  markOutdated(question: ArbiterQuestion): Promise<ArbiterAnswer>;
+  markInSync(question: ArbiterQuestion): Promise<ArbiterAnswer>;
+}
+
+/**
+ * Without an arbiter nobody can promise that a standby will not be promoted behind the primary's back. `suspend` holds
+ * writes until the standby is back; `continue` takes the administrator's word for it.
+ */
+export function noArbiter(onLoss: 'suspend' | 'continue'): Arbiter {
+  return {
+    markOutdated: async () => (onLoss === 'continue' ? 'granted' : 'unreachable'),
+    markInSync: async () => 'granted',
+  };
+}

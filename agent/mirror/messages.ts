@@ -1,0 +1,88 @@
+import { z } from 'zod';
+import { UnderstudyError } from '../../common/errors.ts';
+import { maxJsonBytes } from './protocol.ts';
+
+/** Primary → standby, first frame: who I am and for what. */
+export const helloSchema = z.object({
+  protocol: z.number().int(),
+  volume: z.string(),
+  uid: z.string().optional(),
+  mirror: z.string(),
+  epoch: z.number().int().positive(),
+  size: z.number().int().positive(),
+  blockSize: z.number().int().positive(),
+  /** Grows with each link of this primary; an older link is closed before a newer one is answered. */
+  generation: z.number().int().positive(),
+});
+
+/** Standby → primary: what this copy holds. */
+export const welcomeSchema = z.object({
+  protocol: z.number().int(),
+  /** Nothing was ever written to this copy: it reads as zeroes. */
+  blank: z.boolean(),
+  consistent: z.boolean(),
+  clean: z.boolean(),
+  dataEpoch: z.number().int().min(0),
+  /** The resync on which this copy's content is based; the primary's record of differences holds only for that one. */
+  baseId: z.string().optional(),
+});
+
+/** Standby → primary instead of a welcome. */
+export const refuseSchema = z.object({
+  /** StaleEpoch fences the primary; the others are tried again. */
+  reason: z.enum(['StaleEpoch', 'OtherVolume', 'NotStandby', 'Unready', 'Version', 'Failed']),
+  message: z.string(),
+  epoch: z.number().int().min(0),
+});
+
+export const barrierSchema = z.object({
+  snapshot: z.string(),
+  attempt: z.string(),
+  takenAt: z.string(),
+  consistency: z.enum(['crash', 'filesystem']),
+});
+
+export const barrierDoneSchema = z.object({
+  snapshot: z.string(),
+  attempt: z.string(),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+});
+
+/** From here on the copy is a resync target: it durably is neither clean nor promotable until it is told InSync. */
+export const resyncBeginSchema = z.object({ baseId: z.string(), epoch: z.number().int().positive() });
+
+export const inSyncSchema = z.object({ baseId: z.string(), epoch: z.number().int().positive() });
+
+export const failedSchema = z.object({ message: z.string() });
+
+export type Hello = z.output<typeof helloSchema>;
+export type Welcome = z.output<typeof welcomeSchema>;
+export type Refuse = z.output<typeof refuseSchema>;
+export type Barrier = z.output<typeof barrierSchema>;
+export type BarrierDone = z.output<typeof barrierDoneSchema>;
+export type ResyncBegin = z.output<typeof resyncBeginSchema>;
+export type InSync = z.output<typeof inSyncSchema>;
+
+export function encodeJson(message: object): Buffer {
+  return Buffer.from(JSON.stringify(message));
+}
+
+/** @throws UnderstudyError Protocol when it is too long, no JSON, or not of the schema. */
+export function decodeJson<Schema extends z.ZodType>(
+  what: string,
+  schema: Schema,
+  payload: Uint8Array,
+): z.output<Schema> {
+  if (payload.length > maxJsonBytes) {
+    throw new UnderstudyError('Protocol', `${what} of ${payload.length} bytes: expected at most ${maxJsonBytes}`);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString('utf8'));
+  } catch (cause) {
+    throw new UnderstudyError('Protocol', `${what} is no JSON`, { cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw new UnderstudyError('Protocol', `${what}: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
+}

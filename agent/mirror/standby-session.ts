@@ -1,0 +1,386 @@
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { BlockDevice, Completion } from '../core/block-device.ts';
+import type { Connection } from '../core/connection.ts';
+import { checkRange } from '../core/range.ts';
+import { digestsOf } from './digest.ts';
+import { type Frame, FrameParser, HeaderEncoder } from './frame-codec.ts';
+import {
+  type Barrier,
+  barrierSchema,
+  decodeJson,
+  encodeJson,
+  type Hello,
+  helloSchema,
+  type InSync,
+  inSyncSchema,
+  type Refuse,
+  type ResyncBegin,
+  resyncBeginSchema,
+  type Welcome,
+} from './messages.ts';
+import { frameFlags, frameTypes, headerBytes, protocolVersion } from './protocol.ts';
+
+/** What a standby's end of a mirror needs of its volume. */
+export interface StandbyCopy {
+  readonly device: BlockDevice;
+  /** Decides whether this primary may write here, durably notes its epoch, and ends older links. */
+  admit(hello: Hello, session: StandbySession): Promise<Welcome | Refuse>;
+  /** Durably becomes a resync target; takes the safety snapshot first if there is a consistent image to keep. */
+  beginResync(begin: ResyncBegin): Promise<void>;
+  /** Durably becomes a copy that may be promoted. */
+  becomeInSync(inSync: InSync): Promise<void>;
+  /** Takes a snapshot at this point of the stream; resolves when it is Ready. */
+  takeSnapshot(barrier: Barrier): Promise<void>;
+  /** The copy can no longer follow the primary. */
+  failed(error: unknown): void;
+  ended(session: StandbySession): void;
+}
+
+/** Bytes received and not yet applied, above which nothing more is read from the link. */
+const applyQueueBytes = 16 * 1024 * 1024;
+const maxDigestRangeBytes = 16 * 1024 * 1024;
+
+/**
+ * The standby's end of a mirror: applies the primary's stream in order, says what it holds, and what is synced.
+ *
+ * Invariants
+ * - A sequence is reported as held only when it and all before it have been received and are in the apply queue; it is
+ *   reported as synced only when all up to it are applied, and a sync that began after that has completed.
+ * - Nothing is applied before the handshake has been answered, nor after the session has been ended (rule 10).
+ */
+export class StandbySession {
+  readonly #connection: Connection;
+  readonly #copy: StandbyCopy;
+  readonly #log: Log;
+  readonly #parser = new FrameParser();
+  readonly #headers = new HeaderEncoder();
+  #phase: 'hello' | 'admitting' | 'admitted' | 'resyncing' | 'inSync' | 'ended' = 'hello';
+  #hello: Hello | undefined;
+  #sequence = 0;
+  #receivedBytes = 0;
+  #queuedBytes = 0;
+  #paused = false;
+  /** Operations that the device has not finished. */
+  readonly #applying = new Set<Promise<void>>();
+  /** JSON frames are dealt with one after the other; the frames behind them wait. */
+  #backlog: Frame[] = [];
+  #busy = false;
+  /** Digest requests that wait for their turn. */
+  #digesting = 0;
+  #digestsSent: Promise<void> = Promise.resolve();
+
+  constructor(connection: Connection, copy: StandbyCopy, log: Log) {
+    this.#connection = connection;
+    this.#copy = copy;
+    this.#log = log;
+    connection.handle({
+      received: (bytes) => this.#received(bytes),
+      drained: () => undefined,
+      closed: (reason) => this.#closed(reason),
+    });
+  }
+
+  get hello(): Hello | undefined {
+    return this.#hello;
+  }
+
+  get inSync(): boolean {
+    return this.#phase === 'inSync';
+  }
+
+  get resyncing(): boolean {
+    return this.#phase === 'resyncing';
+  }
+
+  /** Ends the link at once; resolves when nothing of it will reach the device any more. */
+  async end(reason: string): Promise<void> {
+    this.#phase = 'ended';
+    this.#backlog = [];
+    this.#connection.destroy(new Error(reason));
+    await this.#drained();
+  }
+
+  #closed(reason: Error | undefined): void {
+    if (this.#phase !== 'ended')
+      this.#log.warn({ reason: reason?.message ?? 'closed by the peer' }, 'the link to the primary is down');
+    this.#phase = 'ended';
+    this.#backlog = [];
+    this.#copy.ended(this);
+  }
+
+  #received(bytes: Uint8Array): void {
+    if (this.#phase === 'ended') return;
+    try {
+      const frames = this.#parser.push(bytes);
+      if (this.#busy) {
+        for (const frame of frames) this.#backlog.push(frame);
+        this.#regulate();
+      } else {
+        this.#accept(frames);
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Takes frames over in order: first says that they are held, then applies them. */
+  #accept(frames: readonly Frame[]): void {
+    let count = 0;
+    let held = false;
+    for (; count < frames.length && !this.#busy; count += 1) {
+      const frame = frames[count];
+      if (frame && this.#hold(frame)) held = true;
+      if (frame && needsQuiet(frame)) {
+        count += 1;
+        break;
+      }
+    }
+    if (held) this.#sendHeld();
+    for (const frame of frames.slice(0, count)) this.#apply(frame);
+    for (const frame of frames.slice(count)) this.#backlog.push(frame);
+    if (!this.#busy && count < frames.length) this.#continue();
+    this.#regulate();
+  }
+
+  /** Notes that the frame is here. Its payload stays referenced until it is applied: that is the apply queue. */
+  #hold(frame: Frame): boolean {
+    if (frame.sequence === 0) return false;
+    if (frame.sequence !== this.#sequence + 1) {
+      throw new UnderstudyError(
+        'Protocol',
+        `expected sequence ${this.#sequence + 1} on the mirror link, got ${frame.sequence}`,
+      );
+    }
+    this.#sequence = frame.sequence;
+    if (frame.type === frameTypes.digestRequest) this.#receivedBytes += frame.length;
+    else if (frame.type === frameTypes.write || frame.type === frameTypes.zero) {
+      this.#receivedBytes += headerBytes + frame.payload.length;
+    }
+    return true;
+  }
+
+  #sendHeld(): void {
+    this.#connection.send(this.#headers.encode(frameTypes.held, 0, 0, this.#sequence, this.#receivedBytes));
+  }
+
+  #apply(frame: Frame): void {
+    if (this.#phase === 'ended') return;
+    switch (frame.type) {
+      case frameTypes.write:
+      case frameTypes.zero:
+        return this.#applyChange(frame);
+      case frameTypes.flush:
+        return this.#sync(() => this.#send(frameTypes.synced, frame.sequence));
+      case frameTypes.resyncEnd:
+        return this.#sync(() => this.#send(frameTypes.confirmed, frame.sequence));
+      case frameTypes.digestRequest:
+        return this.#digest(frame);
+      case frameTypes.barrier:
+        return this.#barrier(decodeJson('barrier', barrierSchema, frame.payload));
+      case frameTypes.ping:
+        return this.#connection.send(this.#headers.encode(frameTypes.pong, 0, 0));
+      case frameTypes.hello:
+        return this.#quietly(() => this.#onHello(decodeJson('hello', helloSchema, frame.payload)));
+      case frameTypes.resyncBegin:
+        return this.#quietly(() => this.#onResyncBegin(decodeJson('resync', resyncBeginSchema, frame.payload)));
+      case frameTypes.inSync:
+        return this.#quietly(() => this.#onInSync(decodeJson('in-sync', inSyncSchema, frame.payload)));
+      default:
+        throw new UnderstudyError(
+          'Protocol',
+          `the primary sent a frame of type ${frame.type}, which only a standby sends`,
+        );
+    }
+  }
+
+  #applyChange(frame: Frame): void {
+    if (this.#phase !== 'resyncing' && this.#phase !== 'inSync') {
+      throw new UnderstudyError('Protocol', 'a write before the standby has accepted a resync');
+    }
+    const { device } = this.#copy;
+    const isWrite = frame.type === frameTypes.write;
+    checkRange(device, frame.offset, isWrite ? frame.payload.length : frame.length);
+    if (isWrite) this.#track(device.write(frame.offset, frame.payload), frame.payload.length);
+    else if ((frame.flags & frameFlags.resync) !== 0) this.#zeroWhatIsNot(frame);
+    else this.#track(this.#zero(frame.offset, frame.length, frame.flags), 0);
+  }
+
+  #zero(offset: number, length: number, flags: number): Completion {
+    const { device } = this.#copy;
+    if ((flags & frameFlags.keepAllocated) === 0) return device.trim(offset, length);
+    return device.writeZeroes(offset, length, { keepAllocated: true });
+  }
+
+  /** A resync sends every stretch of zeroes of the volume: most of it reads as zeroes here, too, and is left alone. */
+  #zeroWhatIsNot({ offset, length, flags }: Frame): void {
+    // Extents speak of what has been applied; with writes still under way they may be out of date.
+    if (this.#applying.size > 0) return this.#track(this.#zero(offset, length, flags), 0);
+    let at = offset;
+    for (const extent of this.#copy.device.extents(offset, length)) {
+      if (!extent.zero) this.#track(this.#zero(at, extent.length, flags), 0);
+      at += extent.length;
+    }
+  }
+
+  #track(completion: Completion, bytes: number): void {
+    if (!completion) return;
+    this.#queuedBytes += bytes;
+    const applied: Promise<void> = completion
+      .catch((error: unknown) => this.#fail(error))
+      .then(() => {
+        this.#queuedBytes -= bytes;
+        this.#applying.delete(applied);
+        this.#regulate();
+      });
+    this.#applying.add(applied);
+  }
+
+  /** Lets the primary's sends wait while the apply queue is full. */
+  #regulate(): void {
+    const full = this.#busy || this.#queuedBytes > applyQueueBytes;
+    if (full === this.#paused) return;
+    this.#paused = full;
+    if (full) this.#connection.pause();
+    else this.#connection.resume();
+  }
+
+  async #drained(): Promise<void> {
+    while (this.#applying.size > 0) await Promise.all(this.#applying);
+  }
+
+  /** Syncs everything that has been applied or is being applied now, then reports it. */
+  #sync(report: () => void): void {
+    const applied = Promise.all(this.#applying);
+    applied
+      .then(() => this.#copy.device.flush())
+      .then(report)
+      .catch((error: unknown) => this.#fail(error));
+  }
+
+  #digest({ offset, length, sequence }: Frame): void {
+    const { device } = this.#copy;
+    checkRange(device, offset, length);
+    if (length > maxDigestRangeBytes)
+      throw new UnderstudyError('Protocol', `digests of ${length} bytes: expected at most ${maxDigestRangeBytes}`);
+    const content = Buffer.allocUnsafeSlow(length);
+    const send = () => {
+      const digests = digestsOf(content);
+      this.#connection.send(this.#headers.encode(frameTypes.digests, 0, digests.length, sequence), digests);
+    };
+    const reading = device.read(offset, content);
+    if (!reading && this.#digesting === 0) return send();
+    // Answers go out in the order of the requests.
+    this.#digesting += 1;
+    this.#digestsSent = this.#digestsSent
+      .then(() => reading)
+      .then(send)
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#digesting -= 1;
+      });
+  }
+
+  #barrier(barrier: Barrier): void {
+    const { snapshot, attempt } = barrier;
+    this.#copy.takeSnapshot(barrier).then(
+      () => this.#sendJson(frameTypes.barrierDone, { snapshot, attempt }),
+      (error: unknown) =>
+        this.#sendJson(frameTypes.barrierDone, {
+          snapshot,
+          attempt,
+          error: { code: errorCode(error), message: errorMessage(error) },
+        }),
+    );
+  }
+
+  async #onHello(hello: Hello): Promise<void> {
+    if (this.#phase !== 'hello') throw new UnderstudyError('Protocol', 'a second hello on a mirror link');
+    this.#phase = 'admitting';
+    this.#hello = hello;
+    const answer = await this.#copy.admit(hello, this);
+    if (this.#ended) return;
+    if ('reason' in answer) {
+      this.#log.warn({ reason: answer.reason, epoch: hello.epoch }, `refused a primary: ${answer.message}`);
+      return this.#sendJson(frameTypes.refuse, answer);
+    }
+    this.#phase = 'admitted';
+    this.#sendJson(frameTypes.welcome, { ...answer, protocol: protocolVersion });
+  }
+
+  async #onResyncBegin(begin: ResyncBegin): Promise<void> {
+    if (this.#phase !== 'admitted') throw new UnderstudyError('Protocol', 'a resync out of turn');
+    await this.#copy.beginResync(begin);
+    if (this.#ended) return;
+    this.#phase = 'resyncing';
+    this.#send(frameTypes.resyncAccepted, 0);
+  }
+
+  async #onInSync(inSync: InSync): Promise<void> {
+    if (this.#phase !== 'resyncing') throw new UnderstudyError('Protocol', 'in sync without a resync');
+    await this.#copy.becomeInSync(inSync);
+    if (!this.#ended) this.#phase = 'inSync';
+  }
+
+  get #ended(): boolean {
+    return this.#phase === 'ended';
+  }
+
+  /** Runs a step during which no later frame is looked at. */
+  #quietly(work: () => Promise<void>): void {
+    this.#busy = true;
+    work()
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#busy = false;
+        this.#continue();
+      });
+  }
+
+  #continue(): void {
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    if (this.#ended) return;
+    try {
+      this.#accept(backlog);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #send(
+    type: typeof frameTypes.synced | typeof frameTypes.confirmed | typeof frameTypes.resyncAccepted,
+    sequence: number,
+  ): void {
+    this.#connection.send(this.#headers.encode(type, 0, 0, sequence));
+  }
+
+  #sendJson(
+    type:
+      | typeof frameTypes.welcome
+      | typeof frameTypes.refuse
+      | typeof frameTypes.barrierDone
+      | typeof frameTypes.failed,
+    message: object,
+  ): void {
+    const payload = encodeJson(message);
+    this.#connection.send(this.#headers.encode(type, 0, payload.length), payload);
+  }
+
+  /** Something went wrong that this link cannot survive. The primary is told, so that it need not wait. */
+  #fail(error: unknown): void {
+    if (this.#ended) return;
+    this.#log.error({ error: errorMessage(error) }, 'the mirror link fails');
+    this.#sendJson(frameTypes.failed, { message: errorMessage(error) });
+    this.#phase = 'ended';
+    this.#backlog = [];
+    if (errorCode(error) === 'Io') this.#copy.failed(error);
+    // Ends after what is queued has gone out.
+    setImmediate(() => this.#connection.destroy());
+  }
+}
+
+/** Frames behind one of these wait until it has been dealt with. */
+function needsQuiet(frame: Frame): boolean {
+  return frame.type === frameTypes.hello || frame.type === frameTypes.resyncBegin || frame.type === frameTypes.inSync;
+}
