@@ -39,7 +39,7 @@ export interface CustomObject<Spec, Status> extends KubeObject {
 
 /** An object on its way to the API: the server sets what is missing. */
 export type NewObject<T extends KubeObject> = Omit<T, 'metadata'> & {
-  readonly metadata: Pick<T['metadata'], 'name'> & Partial<Omit<T['metadata'], 'name'>>;
+  readonly metadata: Pick<ObjectMeta, 'name'> & Partial<Omit<ObjectMeta, 'name'>>;
 };
 
 /** Where an object is: the namespace is left out for cluster-scoped kinds. */
