@@ -1,3 +1,5 @@
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { afterEach } from 'vitest';
 import type { ApiServer } from '../../../../agent/api/fastify.ts';
 import type { TlsMaterial } from '../../../../agent/api/listener.ts';
@@ -7,10 +9,11 @@ import { MemoryMounts, MemoryVolumes } from './memory-services.ts';
 
 export interface ApiUnderTest {
   readonly app: ApiServer;
+  readonly port: number;
   readonly volumes: MemoryVolumes;
   readonly mounts: MemoryMounts;
-  /** A request without a socket; a body is sent as JSON. */
-  request(method: Method, url: string, body?: unknown): Promise<Answer>;
+  /** A body is sent as JSON. */
+  request(method: Method, path: string, body?: unknown): Promise<Answer>;
 }
 
 export interface Answer {
@@ -30,20 +33,30 @@ afterEach(async () => {
   open.clear();
 });
 
-/** An API over services in memory, closed after the test. */
+/** An API over services in memory that listens on a loopback port until the test ends. */
 export async function startApi(options: { tls?: TlsMaterial; log?: Log } = {}): Promise<ApiUnderTest> {
   const volumes = new MemoryVolumes();
   const mounts = new MemoryMounts();
   const app = await createApi({ volumes, mounts, version: '1.2.3', tls: options.tls, log: options.log ?? silentLog });
   open.add(app);
-  return { app, volumes, mounts, request: (method, url, body) => inject(app, method, url, body) };
+  const port = Number(new URL(await app.listen({ host: '127.0.0.1', port: 0 })).port);
+  return { app, port, volumes, mounts, request: (method, path, body) => send(port, method, path, body) };
 }
 
-async function inject(app: ApiServer, method: Method, url: string, body: unknown): Promise<Answer> {
-  const payload = body === undefined ? {} : { payload: JSON.stringify(body), headers: jsonHeaders };
-  const response = await app.inject({ method, url, ...payload });
-  const json = /json/.test(String(response.headers['content-type'])) ? response.json() : undefined;
-  return { status: response.statusCode, headers: response.headers, json, text: response.body };
+/** Sends the path as it is: what would make a URL out of it would resolve the tricks in it. */
+function send(port: number, method: Method, path: string, body: unknown): Promise<Answer> {
+  const payload = body === undefined ? undefined : JSON.stringify(body);
+  const headers = { connection: 'close', ...(payload !== undefined && { 'content-type': 'application/json' }) };
+  return new Promise((resolve, reject) => {
+    const outgoing = httpRequest({ host: '127.0.0.1', port, method, path, headers }, (response) => {
+      text(response).then((received) => resolve(answerOf(response, received)), reject);
+    });
+    outgoing.on('error', reject).end(payload);
+  });
 }
 
-const jsonHeaders = { 'content-type': 'application/json' };
+function answerOf(response: IncomingMessage, received: string): Answer {
+  const isJson = /json/.test(response.headers['content-type'] ?? '') && received !== '';
+  const json: unknown = isJson ? JSON.parse(received) : undefined;
+  return { status: response.statusCode ?? 0, headers: response.headers, json, text: received };
+}
