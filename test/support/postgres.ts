@@ -54,6 +54,8 @@ export interface PostgresOptions {
   socketDirectory: string;
   /** What the server prints is appended here. */
   logFile: string;
+  /** A command that runs the server as its arguments, such as taskset or nice. */
+  launcher?: readonly string[];
 }
 
 /** A throw-away PostgreSQL server on one data directory. */
@@ -94,10 +96,11 @@ export class PostgresServer {
    * @throws Error with the server's last words if it ends instead.
    */
   async start(timeoutMs = 60_000): Promise<void> {
-    const { dataDirectory, socketDirectory, logFile } = this.options;
+    const { dataDirectory, socketDirectory, logFile, launcher = [] } = this.options;
     if (this.#user) chownSync(socketDirectory, this.#user.uid, this.#user.gid);
     const log = openSync(logFile, 'a');
-    const child = spawn(join(this.#binaries, 'postgres'), ['-D', dataDirectory, '-k', socketDirectory], {
+    const command = [...launcher, join(this.#binaries, 'postgres'), '-D', dataDirectory, '-k', socketDirectory];
+    const child = spawn(command[0] ?? '', command.slice(1), {
       ...this.#user,
       cwd: '/',
       stdio: ['ignore', log, log],
