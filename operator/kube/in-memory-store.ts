@@ -157,14 +157,21 @@ interface Watcher {
   readonly end: () => void;
 }
 
-/** An object that begins or ceases to match the selector is added or deleted, for that watcher. */
+/**
+ * An object that begins or ceases to match the selector is added or deleted, for that watcher. Like the API server's, the
+ * deletion then carries the content that matched, under the version of the change.
+ */
 function eventFor(watcher: Watcher, change: Change): WatchEvent<KubeObject> | undefined {
   if (change.kind !== watcher.kind) return undefined;
   const before = change.before !== undefined && watcher.matches(change.before);
   const after = change.after !== undefined && watcher.matches(change.after);
   if (after && change.after) return { type: before ? 'MODIFIED' : 'ADDED', object: change.after };
-  if (before) return { type: 'DELETED', object: change.after ?? change.before };
+  if (before && change.before) return { type: 'DELETED', object: atVersion(change.before, change.version) };
   return undefined;
+}
+
+function atVersion(object: KubeObject, version: number): KubeObject {
+  return deepFreeze({ ...object, metadata: { ...object.metadata, resourceVersion: String(version) } });
 }
 
 function scopeFilter(scope: ListScope): (object: KubeObject) => boolean {
