@@ -1,0 +1,174 @@
+import { randomBytes } from 'node:crypto';
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { AttachmentJournal, AttachmentRecord } from './attachment-journal.ts';
+import type { AttachDriver } from './driver.ts';
+import type { AttachableExport, ExportSource } from './export-source.ts';
+
+/** An attachment that is in place. */
+export type Attached = AttachmentRecord & { readonly device: string };
+
+export interface AttachmentsOptions {
+  readonly source: ExportSource;
+  /** Makes new attachments. */
+  readonly driver: AttachDriver;
+  /** All drivers that may have made earlier ones, `driver` included. */
+  readonly drivers: readonly AttachDriver[];
+  readonly journal: AttachmentJournal;
+  readonly log: Log;
+  /** A part of a name that never comes twice. */
+  readonly uniquePart?: () => string;
+}
+
+/**
+ * The block devices of volumes and snapshots. A live volume has one device, however often it is mounted: two would be
+ * two caches over one disk. A snapshot has one per mount, each over a scratch overlay of its own.
+ *
+ * Callers hold the volume's lock.
+ */
+export class Attachments {
+  readonly #source: ExportSource;
+  readonly #driver: AttachDriver;
+  readonly #drivers: readonly AttachDriver[];
+  readonly #journal: AttachmentJournal;
+  readonly #log: Log;
+  readonly #uniquePart: () => string;
+
+  constructor(options: AttachmentsOptions) {
+    this.#source = options.source;
+    this.#driver = options.driver;
+    this.#drivers = options.drivers;
+    this.#journal = options.journal;
+    this.#log = options.log;
+    this.#uniquePart = options.uniquePart ?? (() => randomBytes(6).toString('hex'));
+  }
+
+  /** The device of the live volume, attached now if it is not yet. @throws what liveExport and the driver throw; ReadOnly */
+  async attachLive(volume: string, options: { readOnly: boolean }): Promise<Attached> {
+    const present = this.#journal.attachments.find((record) => record.volume === volume && !record.scratch);
+    if (present) {
+      if (isAttached(present) && (await this.isAlive(present))) return sameAccess(present, options);
+      await this.abandon(present);
+    }
+    const target = await this.#source.liveExport(volume);
+    if (target.readOnly && !options.readOnly) {
+      throw new UnderstudyError('ReadOnly', `volume ${volume} can be attached read-only only`);
+    }
+    const record = this.#newRecord({ volume, readOnly: options.readOnly });
+    await this.#journal.putAttachment(record);
+    return this.#attach(record, { ...target, readOnly: options.readOnly });
+  }
+
+  /** A new, writable device over a scratch view of a snapshot. @throws what openScratch and the driver throw */
+  async attachScratch(volume: string, snapshot: string, mount: string): Promise<Attached> {
+    const record = this.#newRecord({ volume, readOnly: false, scratch: { snapshot, mount } });
+    await this.#journal.putAttachment(record);
+    try {
+      return await this.#attach(record, await this.#source.openScratch(volume, snapshot, mount));
+    } catch (error) {
+      await this.#abandonQuietly(record);
+      throw error;
+    }
+  }
+
+  #newRecord(record: Omit<AttachmentRecord, 'name' | 'driver'>): AttachmentRecord {
+    const name = `${record.volume.slice(0, 64)}-${this.#uniquePart()}`;
+    return { ...record, name, driver: this.#driver.kind };
+  }
+
+  async #attach(record: AttachmentRecord, target: AttachableExport): Promise<Attached> {
+    try {
+      const { device } = await this.#driver.attach(target, { name: record.name });
+      const attached = { ...record, device };
+      await this.#journal.putAttachment(attached);
+      return attached;
+    } catch (error) {
+      await this.#abandonQuietly(record);
+      throw error;
+    }
+  }
+
+  /** Undoes an attachment that nothing of ours uses any more. @throws InUse */
+  async detach(record: AttachmentRecord): Promise<void> {
+    await this.#driverOf(record)?.detach(record.name);
+    await this.#forget(record);
+  }
+
+  /** Undoes an attachment that is of no use any more; what others keep open of it is dead. Resolves with these devices. */
+  async abandon(record: AttachmentRecord): Promise<{ remaining: string[] }> {
+    const result = (await this.#driverOf(record)?.abandon(record.name)) ?? { remaining: [] };
+    if (result.remaining.length > 0) {
+      this.#log.warn({ volume: record.volume, devices: result.remaining }, 'others keep a dead device open');
+    }
+    await this.#forget(record);
+    return result;
+  }
+
+  /** See AttachDriver.cut. */
+  async cut(record: AttachmentRecord): Promise<void> {
+    await this.#driverOf(record)?.cut(record.name);
+  }
+
+  /** The devices there are of an attachment, also one that was never finished. */
+  async devicesOf(record: AttachmentRecord): Promise<readonly string[]> {
+    const present = (await this.#driverOf(record)?.list())?.find(({ name }) => name === record.name);
+    return present?.devices ?? [];
+  }
+
+  async isAlive(record: AttachmentRecord): Promise<boolean> {
+    const present = (await this.#driverOf(record)?.list())?.find(({ name }) => name === record.name);
+    return present?.alive === true && record.device !== undefined && present.devices.includes(record.device);
+  }
+
+  survivesRestart(record: AttachmentRecord): boolean {
+    return this.#driverOf(record)?.survivesRestart ?? false;
+  }
+
+  /** Undoes what is there on the machine and in no record, because the journal was lost. */
+  async abandonUnknown(): Promise<void> {
+    for (const driver of this.#drivers) {
+      const names = (await driver.list()).map(({ name }) => name);
+      for (const name of names.filter((known) => this.#journal.findAttachment(known) === undefined)) {
+        const { remaining } = await driver.abandon(name);
+        this.#log.warn({ attachment: name, remaining }, 'undid an attachment of which there was no record');
+      }
+    }
+  }
+
+  async #abandonQuietly(record: AttachmentRecord): Promise<void> {
+    try {
+      await this.abandon(record);
+    } catch (error) {
+      // The record stays, so the next unmount, mount or start of the agent tries again.
+      this.#log.warn({ volume: record.volume, attachment: record.name }, `not undone yet: ${errorMessage(error)}`);
+    }
+  }
+
+  async #forget(record: AttachmentRecord): Promise<void> {
+    if (record.scratch) await this.#releaseScratch(record.volume, record.scratch);
+    await this.#journal.removeAttachment(record.name);
+  }
+
+  async #releaseScratch(volume: string, scratch: { snapshot: string; mount: string }): Promise<void> {
+    try {
+      await this.#source.releaseScratch(volume, scratch.snapshot, scratch.mount);
+    } catch (error) {
+      // A volume or snapshot that has gone has taken its overlays with it.
+      if (errorCode(error) !== 'NotFound') throw error;
+    }
+  }
+
+  #driverOf(record: AttachmentRecord): AttachDriver | undefined {
+    return this.#drivers.find((driver) => driver.kind === record.driver);
+  }
+}
+
+function isAttached(record: AttachmentRecord): record is Attached {
+  return record.device !== undefined;
+}
+
+function sameAccess(record: Attached, options: { readOnly: boolean }): Attached {
+  if (record.readOnly === options.readOnly) return record;
+  const [is, asked] = record.readOnly ? ['read-only', 'writable'] : ['writable', 'read-only'];
+  throw new UnderstudyError('Conflict', `volume ${record.volume} is attached ${is} already; it cannot be ${asked} too`);
+}

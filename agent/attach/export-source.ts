@@ -1,0 +1,26 @@
+/** An NBD export on a unix socket of this machine, with what must be known to make a block device of it. */
+export interface AttachableExport {
+  /** Path of the server's unix socket. */
+  readonly socket: string;
+  readonly exportName: string;
+  readonly sizeBytes: number;
+  /** Logical block size of the device to be made, 512 or 4096: a property of the volume. */
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+}
+
+/** What attaching needs of the volumes. */
+export interface ExportSource {
+  /** The live volume of a primary. @throws NotFound, NotReady (not primary, or recovering), Fenced */
+  liveExport(volume: string): Promise<AttachableExport>;
+  /** True if every byte of the volume certainly reads as zero. */
+  isBlank(volume: string): Promise<boolean>;
+  /**
+   * A writable view of a snapshot. Its writes go to a scratch overlay on disk which is kept until it is released, also
+   * over a restart of the agent; meanwhile the snapshot is held as by a reader. Idempotent per (volume, snapshot, mount).
+   * @throws NotFound, NotReady, NoSpace
+   */
+  openScratch(volume: string, snapshot: string, mount: string): Promise<AttachableExport>;
+  /** Removes the overlay and lets go of the snapshot. Idempotent. */
+  releaseScratch(volume: string, snapshot: string, mount: string): Promise<void>;
+}

@@ -1,1 +1,0 @@
-export type { MountService } from '../volume/mount-service.ts';
