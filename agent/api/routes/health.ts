@@ -3,7 +3,7 @@ import { UnderstudyError } from '../../../common/errors.ts';
 import type { VolumeService } from '../../volume/volume-service.ts';
 import { routes } from '../contract/routes.ts';
 import type { ApiServer } from '../fastify.ts';
-import { answers } from '../responses.ts';
+import { answers, jsonAnswer } from '../responses.ts';
 
 const tags = ['health'];
 const healthSchema = z.object({ status: z.literal('ok') });
@@ -16,7 +16,7 @@ export function addHealthRoutes(app: ApiServer, volumes: VolumeService): void {
         tags,
         operationId: 'isAlive',
         summary: 'Whether the process is alive.',
-        response: answers({ 200: healthSchema.describe('It is.') }),
+        response: answers({ 200: jsonAnswer('It is.', healthSchema) }),
       },
     },
     () => ({ status: 'ok' as const }),
@@ -29,7 +29,7 @@ export function addHealthRoutes(app: ApiServer, volumes: VolumeService): void {
         tags,
         operationId: 'isReady',
         summary: 'Whether every volume has been recovered after the start.',
-        response: answers({ 200: healthSchema.describe('All are.') }),
+        response: answers({ 200: jsonAnswer('All are.', healthSchema) }),
       },
     },
     async () => {

@@ -5,7 +5,7 @@ import { mountViewSchema, snapshotMountSchema, volumeMountSchema } from '../cont
 import { routes } from '../contract/routes.ts';
 import type { ApiServer } from '../fastify.ts';
 import { snapshotMountParameters, volumeMountParameters } from '../request-validation.ts';
-import { answers, emptyAnswer } from '../responses.ts';
+import { answers, emptyAnswer, jsonAnswer } from '../responses.ts';
 
 const tags = ['mounts'];
 
@@ -17,7 +17,7 @@ export function addMountRoutes(app: ApiServer, mounts: MountService): void {
         tags,
         operationId: 'listMounts',
         summary: 'What this agent has mounted on its node.',
-        response: answers({ 200: z.array(mountViewSchema).describe('All mounts of volumes and snapshots.') }),
+        response: answers({ 200: jsonAnswer('All mounts of volumes and snapshots.', z.array(mountViewSchema)) }),
       },
     },
     () => mounts.list(),
@@ -36,7 +36,7 @@ function addVolumeMountRoutes(app: ApiServer, mounts: MountService): void {
         summary: 'Mounts the volume of a primary on this node. Idempotent.',
         params: volumeMountParameters,
         body: volumeMountSchema,
-        response: answers({ 200: mountViewSchema.describe('It is mounted.') }),
+        response: answers({ 200: jsonAnswer('It is mounted.', mountViewSchema) }),
       },
     },
     (request) => mounts.mountVolume(request.params.volume, request.params.mount, request.body),
@@ -50,7 +50,7 @@ function addVolumeMountRoutes(app: ApiServer, mounts: MountService): void {
         operationId: 'unmountVolume',
         summary: 'Undoes a mount of a volume. Idempotent.',
         params: volumeMountParameters,
-        response: answers({ 204: emptyAnswer.describe('It is not mounted, or no longer.') }),
+        response: answers({ 204: emptyAnswer('It is not mounted, or no longer.') }),
       },
     },
     async (request, reply) => {
@@ -72,7 +72,7 @@ function addSnapshotMountRoutes(app: ApiServer, mounts: MountService): void {
         description: "The filesystem's journal is replayed into a scratch overlay first; the snapshot stays as it is.",
         params: snapshotMountParameters,
         body: snapshotMountSchema,
-        response: answers({ 200: mountViewSchema.describe('It is mounted.') }),
+        response: answers({ 200: jsonAnswer('It is mounted.', mountViewSchema) }),
       },
     },
     (request) => {
@@ -89,7 +89,7 @@ function addSnapshotMountRoutes(app: ApiServer, mounts: MountService): void {
         operationId: 'unmountSnapshot',
         summary: 'Undoes a mount of a snapshot. Idempotent.',
         params: snapshotMountParameters,
-        response: answers({ 204: emptyAnswer.describe('It is not mounted, or no longer.') }),
+        response: answers({ 204: emptyAnswer('It is not mounted, or no longer.') }),
       },
     },
     async (request, reply) => {

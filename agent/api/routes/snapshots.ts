@@ -5,7 +5,7 @@ import { snapshotRequestSchema } from '../contract/snapshots.ts';
 import { type SnapshotView, snapshotViewSchema } from '../contract/volumes.ts';
 import type { ApiServer } from '../fastify.ts';
 import { snapshotParameters } from '../request-validation.ts';
-import { answers, emptyAnswer } from '../responses.ts';
+import { answers, emptyAnswer, jsonAnswer } from '../responses.ts';
 
 const tags = ['snapshots'];
 
@@ -23,9 +23,9 @@ export function addSnapshotRoutes(app: ApiServer, volumes: VolumeService): void 
         params: snapshotParameters,
         body: snapshotRequestSchema,
         response: answers({
-          200: snapshotViewSchema.describe('It was there already.'),
-          201: snapshotViewSchema.describe('It has been taken.'),
-          202: snapshotViewSchema.describe('It waits for a lull or a freeze.'),
+          200: jsonAnswer('It was there already.', snapshotViewSchema),
+          201: jsonAnswer('It has been taken.', snapshotViewSchema),
+          202: jsonAnswer('It waits for a lull or a freeze.', snapshotViewSchema),
         }),
       },
     },
@@ -45,7 +45,7 @@ export function addSnapshotRoutes(app: ApiServer, volumes: VolumeService): void 
         operationId: 'getSnapshot',
         summary: 'A snapshot, at the copy that holds it.',
         params: snapshotParameters,
-        response: answers({ 200: snapshotViewSchema.describe('The snapshot as it is now.') }),
+        response: answers({ 200: jsonAnswer('The snapshot as it is now.', snapshotViewSchema) }),
       },
     },
     (request) => volumes.getSnapshot(request.params.volume, request.params.snapshot),
@@ -59,7 +59,7 @@ export function addSnapshotRoutes(app: ApiServer, volumes: VolumeService): void 
         operationId: 'deleteSnapshot',
         summary: 'Deletes a snapshot, at the copy that holds it. Idempotent.',
         params: snapshotParameters,
-        response: answers({ 204: emptyAnswer.describe('It is not there, or no longer.') }),
+        response: answers({ 204: emptyAnswer('It is not there, or no longer.') }),
       },
     },
     async (request, reply) => {

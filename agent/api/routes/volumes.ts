@@ -4,7 +4,7 @@ import { routes } from '../contract/routes.ts';
 import { prepareRequestSchema, prepareResultSchema, volumeSpecSchema, volumeViewSchema } from '../contract/volumes.ts';
 import type { ApiServer } from '../fastify.ts';
 import { volumeParameters } from '../request-validation.ts';
-import { answers, emptyAnswer } from '../responses.ts';
+import { answers, emptyAnswer, jsonAnswer } from '../responses.ts';
 
 const tags = ['volumes'];
 
@@ -16,7 +16,7 @@ export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
         tags,
         operationId: 'listVolumes',
         summary: 'The copies of volumes on this node.',
-        response: answers({ 200: z.array(volumeViewSchema).describe('All copies, in any state.') }),
+        response: answers({ 200: jsonAnswer('All copies, in any state.', z.array(volumeViewSchema)) }),
       },
     },
     () => volumes.list(),
@@ -30,7 +30,7 @@ export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
         operationId: 'getVolume',
         summary: 'One copy, with its mirrors, snapshots and buffer.',
         params: volumeParameters,
-        response: answers({ 200: volumeViewSchema.describe('The copy as it is now.') }),
+        response: answers({ 200: jsonAnswer('The copy as it is now.', volumeViewSchema) }),
       },
     },
     (request) => volumes.get(request.params.volume),
@@ -49,8 +49,8 @@ export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
         params: volumeParameters,
         body: volumeSpecSchema,
         response: answers({
-          200: volumeViewSchema.describe('It was there; this is what it is now.'),
-          201: volumeViewSchema.describe('It has been created.'),
+          200: jsonAnswer('It was there; this is what it is now.', volumeViewSchema),
+          201: jsonAnswer('It has been created.', volumeViewSchema),
         }),
       },
     },
@@ -68,7 +68,7 @@ export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
         operationId: 'deleteVolume',
         summary: 'Removes this copy with its data and its snapshots. Idempotent.',
         params: volumeParameters,
-        response: answers({ 204: emptyAnswer.describe('It is not there, or no longer.') }),
+        response: answers({ 204: emptyAnswer('It is not there, or no longer.') }),
       },
     },
     async (request, reply) => {
@@ -89,7 +89,7 @@ export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
           'synced everything it received when this answers, and says whether it is fit to be promoted.',
         params: volumeParameters,
         body: prepareRequestSchema,
-        response: answers({ 200: prepareResultSchema.describe('What the standby holds.') }),
+        response: answers({ 200: jsonAnswer('What the standby holds.', prepareResultSchema) }),
       },
     },
     (request) => volumes.prepare(request.params.volume, request.body.epoch),
