@@ -20,11 +20,21 @@ export interface ControlPlane {
   version: string;
   /** Without it namespaces are never emptied and nothing is garbage-collected. */
   hasControllerManager: boolean;
-  /** Only where the API server is a process of ours: SIGKILL, and a start on the same port and data. */
-  apiServer?: { kill(): Promise<void>; start(): Promise<void> };
+  /** Only where the API server is a process of ours. */
+  apiServer?: ApiServerProcess;
   /** The processes that run for it. */
   pids(): number[];
   stop(): Promise<void>;
+}
+
+export interface ApiServerProcess {
+  /** SIGKILL. */
+  kill(): Promise<void>;
+  /** A start on the same port and data, after `kill`; resolves when it is ready. */
+  start(): Promise<void>;
+  /** Stops it as a hung machine would: connections stay open, and nothing answers. */
+  pause(): void;
+  resume(): void;
 }
 
 type Attempt = () => Promise<ControlPlane | { unavailable: string }>;

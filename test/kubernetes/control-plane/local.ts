@@ -97,6 +97,8 @@ async function start(binaries: Binaries, directory: string, daemons: Daemon[]) {
       start: async () => {
         apiServer = await startApiServer();
       },
+      pause: () => process.kill(apiServer.pid, 'SIGSTOP'),
+      resume: () => process.kill(apiServer.pid, 'SIGCONT'),
     },
   };
 }

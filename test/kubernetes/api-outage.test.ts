@@ -1,0 +1,108 @@
+import { KubeConfig } from '@kubernetes/client-node';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { systemClock } from '../../common/clock.ts';
+import { silentLog } from '../../common/log.ts';
+import type { KubeApi } from '../../operator/kube/kube-api.ts';
+import { RealKubeApi } from '../../operator/kube/real-kube-api.ts';
+import { startReflector } from '../../operator/kube/reflector.ts';
+import { type NodePool, nodePools } from '../../operator/resources/node-pool.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { type ApiServerProcess, type ControlPlane, startControlPlane } from './control-plane.ts';
+import { installCrds } from './support/crds.ts';
+import { kubectlOf } from './support/kubectl.ts';
+
+const shared = inject('controlPlane');
+
+/** Has a control plane of its own, since the others should not notice. */
+describe.skipIf('unavailable' in shared)('when the API server goes away', () => {
+  let plane: ControlPlane;
+  let api: KubeApi;
+  let apiServer: ApiServerProcess | undefined;
+
+  beforeAll(async () => {
+    const started = await startControlPlane();
+    if ('unavailable' in started) throw new Error(started.unavailable);
+    plane = started;
+    apiServer = plane.apiServer;
+    if (apiServer === undefined) return;
+    await installCrds(kubectlOf(plane), plane.version);
+    const config = new KubeConfig();
+    config.loadFromFile(plane.kubeconfig);
+    api = new RealKubeApi(config);
+  });
+
+  afterAll(() => plane?.stop());
+
+  const createPool = (name: string) =>
+    api.create(nodePools, {
+      apiVersion: 'understudy.dev/v1alpha1',
+      kind: 'NodePool',
+      metadata: { name },
+      spec: { node: 'node-a', name: 'main', directory: '/srv', purpose: 'volumes' },
+    });
+
+  /** Follows the pools, and keeps what it was told. */
+  function follow(idleTimeoutMs: number) {
+    const seen = new Map<string, NodePool>();
+    const restarts: unknown[] = [];
+    const reflector = startReflector({
+      api,
+      resource: nodePools,
+      clock: systemClock,
+      random: Math.random,
+      log: silentLog,
+      idleTimeoutMs,
+      onList: (items) => {
+        seen.clear();
+        for (const item of items) seen.set(item.metadata.name, item);
+      },
+      onChange: (type, object) => {
+        if (type === 'DELETED') seen.delete(object.metadata.name);
+        else seen.set(object.metadata.name, object);
+      },
+      onRestart: (error) => restarts.push(error),
+    });
+    return { seen, restarts, stop: reflector.stop };
+  }
+
+  test('a watch goes on after it was killed and started again, and misses nothing', async ({ skip }) => {
+    if (apiServer === undefined) return skip('the API server is no process of ours');
+    const follower = follow(150_000);
+    try {
+      await createPool('before');
+      await waitFor(() => follower.seen.has('before'), { timeoutMs: 10_000 });
+
+      await apiServer.kill();
+      await waitFor(() => follower.restarts.length > 0, { timeoutMs: 10_000 });
+      await apiServer.start();
+      await createPool('after');
+      await api.delete(nodePools, { name: 'before' });
+
+      await waitFor(() => follower.seen.has('after') && !follower.seen.has('before'), { timeoutMs: 45_000 });
+    } finally {
+      await follower.stop();
+    }
+  });
+
+  test('a watch on which nothing comes any more is begun anew', async ({ skip }) => {
+    if (apiServer === undefined) return skip('the API server is no process of ours');
+    const follower = follow(3_000);
+    try {
+      await createPool('first');
+      await waitFor(() => follower.seen.has('first'), { timeoutMs: 10_000 });
+      follower.restarts.length = 0;
+
+      // Connections stay open and say nothing, as when a machine hangs or a cable is cut.
+      apiServer.pause();
+      await waitFor(() => follower.restarts.length > 0, { timeoutMs: 20_000 });
+      apiServer.resume();
+      await createPool('second');
+
+      await waitFor(() => follower.seen.has('second'), { timeoutMs: 45_000 });
+      expect(follower.seen.has('first')).toBe(true);
+    } finally {
+      apiServer.resume();
+      await follower.stop();
+    }
+  });
+});
