@@ -10,7 +10,8 @@ export async function waitFor<T>(
   const deadline = performance.now() + options.timeoutMs;
   for (;;) {
     const result = await condition();
-    if (result !== false && result !== null && result !== undefined) return result as Exclude<T, false | null | undefined>;
+    if (result !== false && result !== null && result !== undefined)
+      return result as Exclude<T, false | null | undefined>;
     if (performance.now() >= deadline) {
       throw new Error(`waited ${options.timeoutMs} ms for ${options.what ?? String(condition)}`);
     }

@@ -4,10 +4,11 @@ import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Certificate } from '../../support/certificates.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import type { ControlPlane } from '../control-plane.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
-import { type Identity, makePki, type Pki } from './pki.ts';
+import { makePki, type Pki } from './pki.ts';
 import { freePorts } from './ports.ts';
 
 /** Programs to run; without a controller manager namespaces are never emptied and nothing is garbage-collected. */
@@ -192,7 +193,7 @@ function get(url: string, pki: Pki): Promise<string | undefined> {
   });
 }
 
-async function writeKubeconfig(path: string, server: string, ca: string, user: Identity): Promise<void> {
+async function writeKubeconfig(path: string, server: string, ca: string, user: Certificate): Promise<void> {
   const base64 = (pem: string) => Buffer.from(pem).toString('base64');
   const config = {
     apiVersion: 'v1',
