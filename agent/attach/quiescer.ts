@@ -1,10 +1,10 @@
 import type { Clock } from '../../common/clock.ts';
 import { errorMessage } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import type { KeyedLock, Release } from '../core/keyed-lock.ts';
 import type { AttachmentJournal } from './attachment-journal.ts';
 import type { Commands } from './commands.ts';
 import { type Freeze, freezeFilesystem } from './filesystem-freeze.ts';
-import type { KeyedLock, Release } from './keyed-lock.ts';
 
 /** A volume's filesystem held still around a barrier. */
 export interface Quiesced {

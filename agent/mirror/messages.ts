@@ -42,9 +42,17 @@ export const barrierSchema = z.object({
   consistency: z.enum(['crash', 'filesystem']),
 });
 
+/** What the barrier made; for a snapshot that was there already, what the earlier barrier made. */
+export const barrierRecordSchema = z.object({
+  takenAt: z.string(),
+  consistency: z.enum(['crash', 'filesystem']),
+  size: z.number().int().positive(),
+});
+
 export const barrierDoneSchema = z.object({
   snapshot: z.string(),
   attempt: z.string(),
+  record: barrierRecordSchema.optional(),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
 });
 
@@ -59,6 +67,7 @@ export type Hello = z.output<typeof helloSchema>;
 export type Welcome = z.output<typeof welcomeSchema>;
 export type Refuse = z.output<typeof refuseSchema>;
 export type Barrier = z.output<typeof barrierSchema>;
+export type BarrierRecord = z.output<typeof barrierRecordSchema>;
 export type BarrierDone = z.output<typeof barrierDoneSchema>;
 export type ResyncBegin = z.output<typeof resyncBeginSchema>;
 export type InSync = z.output<typeof inSyncSchema>;

@@ -7,7 +7,7 @@ import { overlaps, type Range } from '../core/range.ts';
 import { Acknowledgement } from './acknowledgement.ts';
 import type { Arbiter } from './arbiter.ts';
 import type { IntentBitmap } from './intent-bitmap.ts';
-import type { Barrier } from './messages.ts';
+import type { Barrier, BarrierRecord } from './messages.ts';
 import {
   type Connector,
   MirrorLink,
@@ -132,6 +132,11 @@ export class MirrorDevice implements BlockDevice {
     this.#changed();
   }
 
+  /** Instead of `start`, for a copy that was found unusable before. */
+  disable(state: 'Fenced' | 'Failed', reason: string): void {
+    this.#giveUp(new UnderstudyError(state === 'Fenced' ? 'Fenced' : 'Io', reason));
+  }
+
   get mirrors(): MirrorView[] {
     return this.#linkList.map((link) => link.view());
   }
@@ -142,7 +147,7 @@ export class MirrorDevice implements BlockDevice {
   }
 
   /** Takes a snapshot on a mirror's standby at this point of the write stream. @throws NotFound, NotReady, and the standby's reason */
-  async barrier(mirror: string, barrier: Barrier): Promise<void> {
+  async barrier(mirror: string, barrier: Barrier): Promise<BarrierRecord> {
     const link = this.#links.get(mirror);
     if (!link) throw new UnderstudyError('NotFound', `volume ${this.#options.identity.volume} has no mirror ${mirror}`);
     return link.barrier(barrier);

@@ -13,6 +13,7 @@ import { type Frame, FrameParser, HeaderEncoder } from './frame-codec.ts';
 import {
   type Barrier,
   type BarrierDone,
+  type BarrierRecord,
   barrierDoneSchema,
   decodeJson,
   encodeJson,
@@ -265,7 +266,7 @@ export class MirrorLink {
   }
 
   /** Sends a barrier; resolves with what the standby made of it. @throws NotReady while the mirror is not in sync. */
-  barrier(barrier: Barrier): Promise<void> {
+  barrier(barrier: Barrier): Promise<BarrierRecord> {
     if (this.#state.phase !== 'InSync') {
       const view = this.view();
       const why = view.lastError ? `: ${view.lastError}` : '';
@@ -281,8 +282,11 @@ export class MirrorLink {
     );
     this.#sequence += 1;
     this.#sendJson(frameTypes.barrier, barrier, this.#sequence);
-    return done.then(({ error }) => {
+    return done.then(({ record, error }) => {
       if (error) throw new UnderstudyError(knownCode(error.code), error.message);
+      if (!record)
+        throw new UnderstudyError('Protocol', `the standby took snapshot ${barrier.snapshot} and did not say when`);
+      return record;
     });
   }
 

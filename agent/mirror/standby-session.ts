@@ -7,6 +7,7 @@ import { digestsOf } from './digest.ts';
 import { type Frame, FrameParser, HeaderEncoder } from './frame-codec.ts';
 import {
   type Barrier,
+  type BarrierRecord,
   barrierSchema,
   decodeJson,
   encodeJson,
@@ -31,7 +32,7 @@ export interface StandbyCopy {
   /** Durably becomes a copy that may be promoted. */
   becomeInSync(inSync: InSync): Promise<void>;
   /** Takes a snapshot at this point of the stream; resolves when it is Ready. */
-  takeSnapshot(barrier: Barrier): Promise<void>;
+  takeSnapshot(barrier: Barrier): Promise<BarrierRecord>;
   /** The copy can no longer follow the primary. */
   failed(error: unknown): void;
   ended(session: StandbySession): void;
@@ -284,7 +285,7 @@ export class StandbySession {
   #barrier(barrier: Barrier): void {
     const { snapshot, attempt } = barrier;
     this.#copy.takeSnapshot(barrier).then(
-      () => this.#sendJson(frameTypes.barrierDone, { snapshot, attempt }),
+      (record) => this.#sendJson(frameTypes.barrierDone, { snapshot, attempt, record }),
       (error: unknown) =>
         this.#sendJson(frameTypes.barrierDone, {
           snapshot,

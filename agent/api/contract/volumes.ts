@@ -37,6 +37,11 @@ export const volumeSpecSchema = z.strictObject({
    * is back, continue goes on alone and records what the standby misses.
    */
   onLoss: z.enum(['suspend', 'continue']).default('suspend'),
+  /**
+   * An explicit order for a promotion: make a standby primary even though it may miss acknowledged writes. Without it
+   * only a standby that is clean and consistent is promoted.
+   */
+  acceptDataLoss: z.boolean().default(false),
 });
 
 export const mirrorStateSchema = z.enum(['Connecting', 'Resyncing', 'InSync', 'Outdated', 'Fenced', 'Lagging']);

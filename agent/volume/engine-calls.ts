@@ -1,0 +1,77 @@
+import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
+import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
+import type { MirrorTiming } from '../mirror/mirror-link.ts';
+import type { VolumeRecord } from './volume-record.ts';
+import type { Lull, LullFound } from './write-activity.ts';
+
+/** What the agent's main thread asks of a volume's thread. */
+export interface EngineCalls {
+  view(): VolumeView;
+  record(): VolumeRecord;
+  setMirrors(mirrors: readonly MirrorSpec[], onLoss: VolumeRecord['onLoss']): void;
+  prepare(epoch: number): PrepareResult;
+  /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
+  acceptMirror(descriptor: number): void;
+  waitForLull(lull: Lull): LullFound;
+  takeSnapshot(snapshot: string, mirror: string | undefined, consistency: Barrier['consistency']): BarrierRecord;
+  snapshot(name: string): SnapshotView | undefined;
+  deleteSnapshot(name: string): void;
+  isBlank(): boolean;
+  openScratch(snapshot: string, mount: string): { exportName: string; size: number };
+  releaseScratch(snapshot: string, mount: string): void;
+  stop(): void;
+}
+
+export type EngineMethod = keyof EngineCalls;
+
+/** Certificates and key in PEM, for links with mutual TLS. */
+export interface LinkTls {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** What a volume's thread is started with. */
+export interface EngineThreadData {
+  readonly record: VolumeRecord;
+  readonly dataDirectory: string;
+  readonly bufferDirectory: string | undefined;
+  readonly socket: string;
+  readonly tls: LinkTls | undefined;
+  readonly timing: MirrorTiming;
+}
+
+export interface CallMessage {
+  readonly id: number;
+  readonly method: EngineMethod;
+  readonly parameters: readonly unknown[];
+}
+
+export type ThreadMessage =
+  | { readonly type: 'started' }
+  | { readonly type: 'startFailed'; readonly error: PortableError }
+  | { readonly type: 'result'; readonly id: number; readonly value: unknown }
+  | { readonly type: 'error'; readonly id: number; readonly error: PortableError }
+  | {
+      readonly type: 'log';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly labels: object;
+      readonly message: string;
+    };
+
+/** An error as plain data: class instances do not survive the way between threads. */
+export interface PortableError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly labels: ErrorLabels;
+}
+
+export function toPortable(error: unknown): PortableError {
+  const labels = error instanceof UnderstudyError ? error.labels : {};
+  return { code: errorCode(error), message: errorMessage(error), labels };
+}
+
+export function fromPortable({ code, message, labels }: PortableError): UnderstudyError {
+  return new UnderstudyError(code, message, { labels });
+}

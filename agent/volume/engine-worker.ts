@@ -1,0 +1,98 @@
+/** The thread of one volume: starts its engine, and carries out what the main thread asks. */
+import { randomUUID } from 'node:crypto';
+import { parentPort, workerData } from 'node:worker_threads';
+import { systemClock } from '../../common/clock.ts';
+import { errorMessage } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import { DiskDirectory } from '../store/disk-directory.ts';
+import {
+  type CallMessage,
+  type EngineCalls,
+  type EngineThreadData,
+  type ThreadMessage,
+  toPortable,
+} from './engine-calls.ts';
+import { adoptMirror, connectMirror } from './mirror-connector.ts';
+import { goAhead } from './mirror-preamble.ts';
+import { VolumeEngine } from './volume-engine.ts';
+
+const data = workerData as EngineThreadData;
+
+function post(message: ThreadMessage): void {
+  parentPort?.postMessage(message);
+}
+
+/** Logs by way of the main thread, so that the lines of all volumes come out whole and in one place. */
+function portLog(bound: object): Log {
+  const at = (level: 'debug' | 'info' | 'warn' | 'error') => (labels: object, message: string) =>
+    post({ type: 'log', level, labels: { ...bound, ...labels }, message });
+  return {
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    child: (labels) => portLog({ ...bound, ...labels }),
+  };
+}
+
+const log = portLog({ volume: data.record.volume });
+
+async function startEngine(): Promise<VolumeEngine> {
+  const { bufferDirectory } = data;
+  return VolumeEngine.start({
+    record: data.record,
+    folders: {
+      data: await DiskDirectory.open(data.dataDirectory),
+      buffer: bufferDirectory === undefined ? undefined : await DiskDirectory.open(bufferDirectory),
+    },
+    socket: data.socket,
+    connect: (address, volume) => connectMirror(address, volume, data.tls),
+    clock: systemClock,
+    timing: data.timing,
+    log,
+    newId: randomUUID,
+  });
+}
+
+type Handlers = { [Method in keyof EngineCalls]: (...parameters: Parameters<EngineCalls[Method]>) => unknown };
+
+function handlersOf(engine: VolumeEngine): Handlers {
+  return {
+    view: () => engine.view(),
+    record: () => engine.record,
+    setMirrors: (mirrors, onLoss) => engine.setMirrors(mirrors, onLoss),
+    prepare: (epoch) => engine.prepare(epoch),
+    acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, data.tls)),
+    waitForLull: (lull) => engine.waitForLull(lull),
+    takeSnapshot: (snapshot, mirror, consistency) => engine.takeSnapshot(snapshot, mirror, consistency),
+    snapshot: (name) => engine.snapshot(name),
+    deleteSnapshot: (name) => engine.deleteSnapshot(name),
+    isBlank: () => engine.isBlank(),
+    openScratch: (snapshot, mount) => engine.openScratch(snapshot, mount),
+    releaseScratch: (snapshot, mount) => engine.releaseScratch(snapshot, mount),
+    stop: () => engine.stop(),
+  };
+}
+
+async function answer(handlers: Handlers, { id, method, parameters }: CallMessage): Promise<void> {
+  try {
+    const handler = handlers[method] as (...parameters: readonly unknown[]) => unknown;
+    post({ type: 'result', id, value: await handler(...parameters) });
+  } catch (error) {
+    post({ type: 'error', id, error: toPortable(error) });
+  }
+}
+
+async function main(): Promise<void> {
+  try {
+    const handlers = handlersOf(await startEngine());
+    parentPort?.on('message', (call: CallMessage) => void answer(handlers, call));
+    post({ type: 'started' });
+  } catch (error) {
+    log.error({ error: errorMessage(error) }, 'the volume cannot be started');
+    post({ type: 'startFailed', error: toPortable(error) });
+    parentPort?.close();
+  }
+}
+
+await main();

@@ -1,0 +1,224 @@
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { PrepareResult, VolumeView } from '../api/contract/volumes.ts';
+import type { BlockDevice } from '../core/block-device.ts';
+import type { Connection } from '../core/connection.ts';
+import type { CowDevice } from '../cow/cow-device.ts';
+import type { Barrier, BarrierRecord, Hello, InSync, Refuse, ResyncBegin, Welcome } from '../mirror/messages.ts';
+import { protocolVersion } from '../mirror/protocol.ts';
+import { type StandbyCopy, StandbySession } from '../mirror/standby-session.ts';
+import type { RecordStore, VolumeRecord } from './volume-record.ts';
+import type { VolumeStack } from './volume-stack.ts';
+
+/** The internal snapshot of the last consistent image, kept while a resync overwrites it (rule 12). */
+const safetySnapshot = 'safety';
+
+/**
+ * A copy in the role of standby: decides which primary may write to it, and keeps on disk what it is worth.
+ *
+ * Invariants
+ * - At most one session reaches the device; the next one is answered only after the one before has ended and drained.
+ * - An epoch below the record's, or below one it was prepared for, is refused; a higher one is on disk before it is
+ *   answered.
+ * - `clean` and `consistent` are false on disk before the first write of a resync, and true again only on the word of
+ *   the primary that nothing is missing.
+ */
+export class StandbyCopyOfVolume implements StandbyCopy {
+  readonly #store: RecordStore;
+  readonly #cow: CowDevice | undefined;
+  readonly #log: Log;
+  readonly #now: () => string;
+  readonly #onFailed: (message: string) => void;
+  readonly device: BlockDevice;
+  #session: StandbySession | undefined;
+  /** Admissions, one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    stack: VolumeStack,
+    store: RecordStore,
+    log: Log,
+    now: () => string,
+    onFailed: (message: string) => void,
+  ) {
+    this.device = stack.top;
+    this.#cow = stack.cow;
+    this.#store = store;
+    this.#log = log;
+    this.#now = now;
+    this.#onFailed = onFailed;
+  }
+
+  /** Takes a connection from a primary over. */
+  accept(connection: Connection): void {
+    new StandbySession(connection, this, this.#log);
+  }
+
+  get link(): NonNullable<VolumeView['link']> {
+    const session = this.#session;
+    const peer = session?.hello?.mirror;
+    const state = !session ? 'Connecting' : session.inSync ? 'InSync' : 'Resyncing';
+    return { connected: session !== undefined, ...(peer === undefined ? {} : { peer }), state };
+  }
+
+  async prepare(epoch: number): Promise<PrepareResult> {
+    const { record } = this.#store;
+    const lowest = Math.max(record.epoch + 1, record.standby.preparedEpoch ?? 0);
+    if (epoch < lowest) {
+      throw new UnderstudyError(
+        'Conflict',
+        `volume ${record.volume} can be prepared for epoch ${lowest} or above, the request is for ${epoch}`,
+      );
+    }
+    await this.#updateStandby({ preparedEpoch: epoch });
+    await this.#inTurn(() => this.#endSession(`prepared for epoch ${epoch}`));
+    await this.device.flush();
+    const { clean, consistent, dataEpoch } = this.#store.record.standby;
+    return { epoch, clean, consistent, dataEpoch };
+  }
+
+  async stop(): Promise<void> {
+    await this.#inTurn(() => this.#endSession('the agent stops'));
+    await this.device.flush();
+  }
+
+  // --- StandbyCopy ----------------------------------------------------------------------------------------------
+
+  admit(hello: Hello, session: StandbySession): Promise<Welcome | Refuse> {
+    return this.#inTurn(async () => {
+      const refusal = refusalOf(this.#store.record, this.device, hello);
+      if (refusal) return refusal;
+      await this.#endSession('replaced by a newer link');
+      if (hello.epoch > this.#store.record.epoch)
+        await this.#store.update((record) => ({ ...record, epoch: hello.epoch }));
+      this.#session = session;
+      const { blank, consistent, clean, dataEpoch, baseId } = this.#store.record.standby;
+      return {
+        protocol: protocolVersion,
+        blank,
+        consistent,
+        clean,
+        dataEpoch,
+        ...(baseId === undefined ? {} : { baseId }),
+      };
+    });
+  }
+
+  async beginResync({ baseId, epoch }: ResyncBegin): Promise<void> {
+    await this.#keepConsistentImage();
+    await this.#updateStandby({ blank: false, consistent: false, clean: false, dataEpoch: epoch, baseId });
+  }
+
+  async becomeInSync({ baseId, epoch }: InSync): Promise<void> {
+    await this.#updateStandby({ consistent: true, clean: true, dataEpoch: epoch, baseId });
+    // Not waited for: the primary's stream goes on behind this.
+    this.#dropConsistentImage().catch((error: unknown) => {
+      this.#log.warn({ error: errorMessage(error) }, 'the safety snapshot could not be deleted');
+    });
+  }
+
+  async takeSnapshot(barrier: Barrier): Promise<BarrierRecord> {
+    return takeOn(this.#cow, this.#store.record.volume, barrier);
+  }
+
+  failed(error: unknown): void {
+    this.#onFailed(errorMessage(error));
+  }
+
+  ended(session: StandbySession): void {
+    if (this.#session === session) this.#session = undefined;
+  }
+
+  // --------------------------------------------------------------------------------------------------------------
+
+  async #keepConsistentImage(): Promise<void> {
+    const { consistent, blank } = this.#store.record.standby;
+    if (!this.#cow || !consistent || blank || this.#cow.snapshot(safetySnapshot)) return;
+    try {
+      await this.#cow.takeSnapshot(safetySnapshot, { takenAt: this.#now(), internal: true });
+    } catch (error) {
+      this.#log.warn(
+        { error: errorMessage(error) },
+        'no safety snapshot: this copy is inconsistent until the resync is done',
+      );
+    }
+  }
+
+  async #dropConsistentImage(): Promise<void> {
+    if (this.#cow?.snapshot(safetySnapshot)) await this.#cow.deleteSnapshot(safetySnapshot);
+  }
+
+  async #endSession(reason: string): Promise<void> {
+    const session = this.#session;
+    this.#session = undefined;
+    await session?.end(reason);
+  }
+
+  #updateStandby(change: Partial<VolumeRecord['standby']>): Promise<void> {
+    return this.#store.update((record) => ({ ...record, standby: { ...record.standby, ...change } }));
+  }
+
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(task);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+}
+
+/** Takes a snapshot at this point of the write stream, or answers with the one of that name which is there already. */
+export async function takeOn(cow: CowDevice | undefined, volume: string, barrier: Barrier): Promise<BarrierRecord> {
+  if (!cow) {
+    throw new UnderstudyError(
+      'Invalid',
+      `volume ${volume} has no snapshot buffer on this copy; give it one (buffer: pool, capacity) first`,
+    );
+  }
+  const { snapshot, takenAt, consistency, attempt } = barrier;
+  const present = cow.snapshot(snapshot);
+  const {
+    takenAt: at,
+    consistency: reached,
+    sizeBytes,
+  } = present?.state === 'Ready' ? present : await cow.takeSnapshot(snapshot, { takenAt, consistency, attempt });
+  return { takenAt: at, consistency: reached, size: sizeBytes };
+}
+
+/** Why this primary may not write to this copy, or undefined if it may. Pure. */
+export function refusalOf(
+  record: VolumeRecord,
+  device: { size: number; blockSize: number },
+  hello: Hello,
+): Refuse | undefined {
+  const lowest = Math.max(record.epoch, record.standby.preparedEpoch ?? 0);
+  const refuse = (reason: Refuse['reason'], message: string): Refuse => ({ reason, message, epoch: lowest });
+  if (hello.protocol !== protocolVersion) {
+    return refuse(
+      'Version',
+      `this agent speaks mirror protocol ${protocolVersion}, the primary's ${hello.protocol}; upgrade the older one`,
+    );
+  }
+  if (hello.volume !== record.volume || hello.uid !== record.uid) {
+    return refuse(
+      'OtherVolume',
+      `this copy is of volume ${record.volume} with uid ${record.uid ?? '(none)'}, the primary's uid is ${hello.uid ?? '(none)'}`,
+    );
+  }
+  if (hello.epoch < lowest)
+    return refuse('StaleEpoch', `this copy is at epoch ${lowest}, the primary at the older ${hello.epoch}`);
+  if (record.role !== 'standby') {
+    return refuse(
+      'NotStandby',
+      `this copy is primary in epoch ${record.epoch}; two primaries of one epoch must not be`,
+    );
+  }
+  if (record.unusable) return refuse('Failed', `this copy is ${record.unusable.state}: ${record.unusable.reason}`);
+  if (hello.blockSize !== device.blockSize) {
+    return refuse(
+      'OtherVolume',
+      `this copy has blocks of ${device.blockSize} bytes, the primary of ${hello.blockSize}`,
+    );
+  }
+  if (hello.size > device.size)
+    return refuse('Unready', `this copy has ${device.size} bytes, the primary ${hello.size}; grow it first`);
+  return undefined;
+}

@@ -1,0 +1,153 @@
+import { UnderstudyError } from '../../common/errors.ts';
+import { formatBytes } from '../../common/quantity.ts';
+import type { VolumeSpec } from '../api/contract/volumes.ts';
+import { newRecord, settingsOf, type VolumeRecord } from './volume-record.ts';
+
+/**
+ * - none: the copy is as it should be.
+ * - mirrors: only the mirrors or what happens on their loss changes; done while the volume is in use.
+ * - restart: the stack is built anew from the changed record.
+ */
+export interface VolumeChange {
+  readonly kind: 'create' | 'none' | 'mirrors' | 'restart';
+  readonly record: VolumeRecord;
+}
+
+/**
+ * Decides what a PUT makes of a copy. Pure.
+ *
+ * Invariants
+ * - The epoch never falls, and the role changes with a higher epoch only.
+ * - A standby becomes primary only if it has been prepared for exactly that epoch, and is clean and consistent, or the
+ *   order says that a loss is accepted. An inconsistent copy never does: it is the image of no moment.
+ * - Another uid is another volume, whatever its name.
+ *
+ * @throws UnderstudyError Conflict, Invalid; nothing has been changed then.
+ */
+export function planChange(volume: string, current: VolumeRecord | undefined, spec: VolumeSpec): VolumeChange {
+  checkSpec(volume, spec);
+  if (!current) return { kind: 'create', record: newRecord(volume, spec) };
+  checkIdentity(current, spec);
+  checkEpoch(current, spec);
+  checkShape(current, spec);
+  if (spec.role !== current.role) return { kind: 'restart', record: changeRole(current, spec) };
+  const { buffer: _, ...rest } = current;
+  const record: VolumeRecord = {
+    ...rest,
+    ...settingsOf(spec),
+    mirrorRecords: current.mirrorRecords.filter((known) => spec.mirrors.some((mirror) => mirror.name === known.name)),
+  };
+  if (current.unusable?.state === 'Fenced' && spec.epoch > current.epoch) {
+    throw conflict(current, `it is fenced (${current.unusable.reason}); make it a standby of the newer epoch instead`);
+  }
+  return { kind: kindOf(current, record), record };
+}
+
+function kindOf(current: VolumeRecord, record: VolumeRecord): VolumeChange['kind'] {
+  const shape = ({ size, buffer, epoch, uid }: VolumeRecord) => JSON.stringify({ size, buffer, epoch, uid });
+  const mirrors = ({ mirrors: list, onLoss }: VolumeRecord) => JSON.stringify({ list, onLoss });
+  if (shape(current) !== shape(record)) return 'restart';
+  return mirrors(current) === mirrors(record) ? 'none' : 'mirrors';
+}
+
+function checkSpec(volume: string, spec: VolumeSpec): void {
+  const invalid = (message: string) => new UnderstudyError('Invalid', `volume ${volume}: ${message}`);
+  if (spec.size % 4096 !== 0) {
+    throw invalid(
+      `size ${spec.size} is not a multiple of 4096 bytes; the next one is ${Math.ceil(spec.size / 4096) * 4096}`,
+    );
+  }
+  const names = new Set(spec.mirrors.map((mirror) => mirror.name));
+  if (names.size !== spec.mirrors.length) throw invalid('two mirrors have the same name');
+  if (spec.role === 'standby' && spec.mirrors.length > 0) {
+    throw invalid('a standby with mirrors of its own (a cascade) is not supported yet; leave mirrors out');
+  }
+  const asynchronous = spec.mirrors.find((mirror) => mirror.mode === 'asynchronous');
+  if (asynchronous)
+    throw invalid(`mirror ${asynchronous.name}: asynchronous mirrors are not supported yet; use synchronous`);
+}
+
+function checkIdentity(current: VolumeRecord, spec: VolumeSpec): void {
+  if (current.uid !== undefined && spec.uid !== current.uid) {
+    throw conflict(
+      current,
+      `it has uid ${current.uid}, the request is for uid ${spec.uid ?? '(none)'}: another volume; delete this copy first if it is not needed`,
+    );
+  }
+}
+
+function checkEpoch(current: VolumeRecord, spec: VolumeSpec): void {
+  if (spec.epoch < current.epoch) {
+    throw conflict(current, `it is at epoch ${current.epoch}, the request is for the older epoch ${spec.epoch}`);
+  }
+  const prepared = current.standby.preparedEpoch;
+  if (current.role === 'standby' && prepared !== undefined && spec.epoch < prepared) {
+    throw conflict(
+      current,
+      `it has been prepared for epoch ${prepared}, the request is for the older epoch ${spec.epoch}`,
+    );
+  }
+  if (spec.role !== current.role && spec.epoch === current.epoch) {
+    throw conflict(
+      current,
+      `it is ${current.role} in epoch ${current.epoch}; the role changes with a higher epoch only`,
+    );
+  }
+}
+
+function checkShape(current: VolumeRecord, spec: VolumeSpec): void {
+  if (spec.size < current.size) {
+    throw conflict(
+      current,
+      `its size is ${formatBytes(current.size)}, the request is for ${formatBytes(spec.size)}: volumes do not shrink`,
+    );
+  }
+  if (spec.pool !== current.pool)
+    throw conflict(current, `it is in pool ${current.pool}, the request is for pool ${spec.pool}`);
+  if (spec.blockSize !== current.blockSize) {
+    throw conflict(current, `its block size is ${current.blockSize}, the request is for ${spec.blockSize}`);
+  }
+  if (!current.buffer) return;
+  if (spec.buffer && spec.buffer.pool !== current.buffer.pool) {
+    throw conflict(
+      current,
+      `its buffer is in pool ${current.buffer.pool}, the request is for pool ${spec.buffer.pool}`,
+    );
+  }
+  if (spec.buffer && spec.buffer.capacity < current.buffer.capacity) {
+    throw conflict(
+      current,
+      `its buffer holds ${formatBytes(current.buffer.capacity)}, the request is for ${formatBytes(spec.buffer.capacity)}: buffers do not shrink`,
+    );
+  }
+}
+
+function changeRole(current: VolumeRecord, spec: VolumeSpec): VolumeRecord {
+  const { buffer: _, unusable: __, ...rest } = current;
+  const base: VolumeRecord = { ...rest, ...settingsOf(spec), mirrorRecords: [] };
+  if (spec.role === 'standby') {
+    // What it wrote as a primary may be missing elsewhere, so nothing of it counts until a primary has confirmed it.
+    const { preparedEpoch: ___, baseId: ____, ...standby } = current.standby;
+    return { ...base, standby: { ...standby, blank: false, consistent: true, clean: false, dataEpoch: current.epoch } };
+  }
+  checkPromotion(current, spec);
+  return base;
+}
+
+function checkPromotion(current: VolumeRecord, spec: VolumeSpec): void {
+  const { consistent, clean, preparedEpoch } = current.standby;
+  if (current.unusable) throw conflict(current, `it is ${current.unusable.state}: ${current.unusable.reason}`);
+  if (preparedEpoch !== spec.epoch) {
+    throw conflict(current, `it is a standby not prepared for epoch ${spec.epoch}; call prepare with that epoch first`);
+  }
+  if (!consistent) throw conflict(current, 'it is inconsistent: a resync into it is unfinished');
+  if (!clean && !spec.acceptDataLoss) {
+    throw conflict(current, 'it may miss acknowledged writes; promote another copy, or say acceptDataLoss: true');
+  }
+}
+
+function conflict(current: VolumeRecord, message: string): UnderstudyError {
+  return new UnderstudyError('Conflict', `volume ${current.volume}: ${message}`, {
+    labels: { volume: current.volume },
+  });
+}

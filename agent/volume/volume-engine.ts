@@ -1,0 +1,257 @@
+import type { Clock } from '../../common/clock.ts';
+import { UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
+import type { Connection } from '../core/connection.ts';
+import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
+import type { MirrorDevice } from '../mirror/mirror-device.ts';
+import type { Connector, MirrorTiming } from '../mirror/mirror-link.ts';
+import { StandbySession } from '../mirror/standby-session.ts';
+import { NbdServer } from '../nbd/server.ts';
+import { isBlank } from './blankness.ts';
+import { MeteredDevice } from './metered-device.ts';
+import { openPrimary, recordUnusable } from './primary-copy.ts';
+import { ScratchViews } from './scratch-views.ts';
+import { snapshotView } from './snapshot-view.ts';
+import { refusalOf, StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
+import { VolumeExports } from './volume-exports.ts';
+import { RecordStore, type VolumeRecord } from './volume-record.ts';
+import { openStack, type VolumeFolders, type VolumeStack } from './volume-stack.ts';
+import { type Lull, type LullFound, WriteActivity } from './write-activity.ts';
+
+export interface EngineOptions {
+  readonly record: VolumeRecord;
+  readonly folders: VolumeFolders;
+  /** Path of the unix socket on which the exports are served. */
+  readonly socket: string;
+  readonly connect: Connector;
+  readonly clock: Clock;
+  readonly timing: MirrorTiming;
+  readonly log: Log;
+  /** Names unlike any other: of resync bases and of snapshot attempts. */
+  readonly newId: () => string;
+}
+
+/** What differs with the role of the copy. */
+type Role =
+  | {
+      readonly kind: 'primary';
+      readonly mirror: MirrorDevice;
+      readonly live: MeteredDevice;
+      readonly activity: WriteActivity;
+    }
+  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume };
+
+/**
+ * One copy of a volume in use: its stack of layers, its exports, and its end of the mirror. It lives in a thread of its
+ * own, so that whatever blocks or breaks it takes no other volume along.
+ */
+export class VolumeEngine {
+  readonly #options: EngineOptions;
+  readonly #store: RecordStore;
+  readonly #stack: VolumeStack;
+  readonly #scratch: ScratchViews;
+  readonly #role: Role;
+  readonly #exports: VolumeExports;
+  #server: NbdServer | undefined;
+
+  private constructor(options: EngineOptions, store: RecordStore, stack: VolumeStack, role: Role) {
+    this.#options = options;
+    this.#store = store;
+    this.#stack = stack;
+    this.#role = role;
+    const { volume } = options.record;
+    this.#scratch = new ScratchViews(volume, stack.cow, options.folders.buffer);
+    const live = role.kind === 'primary' ? role.live : undefined;
+    this.#exports = new VolumeExports({ volume, live, cow: stack.cow, scratch: this.#scratch });
+  }
+
+  static async start(options: EngineOptions): Promise<VolumeEngine> {
+    const { folders, clock, log, record } = options;
+    const store = new RecordStore(folders.data, record);
+    // What a standby held and had not applied died with it, so it is worth less until the primary has confirmed it.
+    await store.update((before) => ({
+      ...before,
+      standby: { ...before.standby, clean: before.standby.clean && !before.running },
+      running: true,
+    }));
+    const stack = await openStack(record, folders, clock, log);
+    const engine = new VolumeEngine(options, store, stack, await openRole(options, store, stack));
+    engine.#server = await NbdServer.listen({ path: options.socket, exports: engine.#exports, log });
+    return engine;
+  }
+
+  get record(): VolumeRecord {
+    return this.#store.record;
+  }
+
+  view(): VolumeView {
+    const { volume, uid, role, epoch, size, blockSize, pool, buffer, standby, unusable } = this.#store.record;
+    const usage = this.#stack.cow?.usage();
+    return {
+      volume,
+      ...(uid === undefined ? {} : { uid }),
+      role,
+      epoch,
+      size,
+      blockSize,
+      pool,
+      state: this.#state(),
+      nbd: this.#options.socket,
+      consistent: role === 'primary' || standby.consistent,
+      clean: role === 'primary' || standby.clean,
+      ...(role === 'standby' && standby.preparedEpoch !== undefined ? { prepared: standby.preparedEpoch } : {}),
+      attached: this.#exports.liveConnections > 0,
+      ...(unusable ? { lastError: unusable.reason } : {}),
+      ...(this.#role.kind === 'standby' ? { link: this.#role.standby.link } : {}),
+      mirrors: this.#role.kind === 'primary' ? this.#role.mirror.mirrors : [],
+      snapshots: (this.#stack.cow?.listSnapshots() ?? []).map(snapshotView),
+      ...(buffer && usage
+        ? {
+            buffer: {
+              pool: buffer.pool,
+              usedBytes: usage.usedBytes,
+              capacityBytes: usage.capacityBytes,
+              maxSnapshots: usage.maxSnapshots,
+            },
+          }
+        : {}),
+    };
+  }
+
+  #state(): VolumeView['state'] {
+    const { unusable } = this.#store.record;
+    if (unusable) return unusable.state;
+    return this.#role.kind === 'primary' && this.#role.mirror.suspended ? 'Suspended' : 'Ready';
+  }
+
+  /** Changes the mirrors, and what happens on their loss, under a volume that is in use. */
+  async setMirrors(mirrors: readonly MirrorSpec[], onLoss: VolumeRecord['onLoss']): Promise<void> {
+    await this.#store.update((record) => ({ ...record, mirrors: [...mirrors], onLoss }));
+    if (this.#role.kind === 'primary') await this.#role.mirror.setMirrors(mirrors);
+  }
+
+  prepare(epoch: number): Promise<PrepareResult> {
+    if (this.#role.kind !== 'standby')
+      throw this.#conflict('is primary here already; only a standby is prepared for promotion');
+    return this.#role.standby.prepare(epoch);
+  }
+
+  /** Takes over a connection that a primary has opened to this copy. */
+  acceptMirror(connection: Connection): void {
+    if (this.#role.kind === 'standby') return this.#role.standby.accept(connection);
+    new StandbySession(connection, refusingCopy(this.#store, this.#stack), this.#options.log);
+  }
+
+  waitForLull(lull: Lull): Promise<LullFound> {
+    if (this.#role.kind !== 'primary') throw this.#conflict('is a standby here; a lull is waited for at the primary');
+    return this.#role.activity.waitForLull(lull);
+  }
+
+  /** The barrier: at a mirror's standby, or on this copy. Resolves when the snapshot is Ready. */
+  async takeSnapshot(
+    snapshot: string,
+    mirror: string | undefined,
+    consistency: Barrier['consistency'],
+  ): Promise<BarrierRecord> {
+    const { clock, newId } = this.#options;
+    const barrier: Barrier = {
+      snapshot,
+      attempt: newId(),
+      takenAt: new Date(clock.wallTimeMs()).toISOString(),
+      consistency,
+    };
+    if (mirror !== undefined) {
+      if (this.#role.kind !== 'primary')
+        throw this.#conflict('is a standby here; a snapshot of a mirror is ordered at the primary');
+      return this.#role.mirror.barrier(mirror, barrier);
+    }
+    if (this.#role.kind === 'standby' && !this.#store.record.standby.consistent) {
+      throw new UnderstudyError(
+        'NotReady',
+        `volume ${this.record.volume}: this copy is inconsistent until its resync is done`,
+      );
+    }
+    return takeOn(this.#stack.cow, this.record.volume, barrier);
+  }
+
+  snapshot(name: string): SnapshotView | undefined {
+    const info = this.#stack.cow?.snapshot(name);
+    return info && !info.internal ? snapshotView(info) : undefined;
+  }
+
+  async deleteSnapshot(name: string): Promise<void> {
+    const info = this.#stack.cow?.snapshot(name);
+    if (!info || info.internal) return;
+    await this.#stack.cow?.deleteSnapshot(name);
+  }
+
+  isBlank(): Promise<boolean> {
+    return isBlank(this.#stack.top);
+  }
+
+  /** Makes the scratch overlay of a mount ready, and names its export. */
+  async openScratch(snapshot: string, mount: string): Promise<{ exportName: string; size: number }> {
+    const { size } = await this.#scratch.view(snapshot, mount);
+    return { exportName: `${this.record.volume}@${snapshot}+${mount}`, size };
+  }
+
+  async releaseScratch(snapshot: string, mount: string): Promise<void> {
+    await this.#server?.disconnect((name) => name === `${this.record.volume}@${snapshot}+${mount}`);
+    await this.#scratch.release(snapshot, mount);
+  }
+
+  /** Stops in order: clients first, then the mirror, then the layers from the top down; the record says so at the end. */
+  async stop(): Promise<void> {
+    await this.#server?.close();
+    await this.#scratch.close();
+    if (this.#role.kind === 'primary') {
+      await this.#role.live.close();
+    } else {
+      await this.#role.standby.stop();
+      await this.#stack.top.close();
+    }
+    await this.#store.update((record) => ({ ...record, running: false }));
+  }
+
+  #conflict(message: string): UnderstudyError {
+    return new UnderstudyError('Conflict', `volume ${this.record.volume} ${message}`);
+  }
+}
+
+async function openRole(options: EngineOptions, store: RecordStore, stack: VolumeStack): Promise<Role> {
+  const { clock, log, folders, connect, timing, newId } = options;
+  const onUnusable = (state: 'Fenced' | 'Failed', reason: string) => {
+    log.error({ state, reason }, 'this copy must not be used any more');
+    void recordUnusable(store, log, state, reason);
+  };
+  if (store.record.role === 'standby') {
+    const now = () => new Date(clock.wallTimeMs()).toISOString();
+    const standby = new StandbyCopyOfVolume(stack, store, log, now, (reason) => onUnusable('Failed', reason));
+    return { kind: 'standby', standby };
+  }
+  const directory = folders.data;
+  const mirror = await openPrimary({ stack, store, directory, connect, clock, timing, log, newId, onUnusable });
+  const activity = new WriteActivity(clock);
+  return { kind: 'primary', mirror, live: new MeteredDevice(mirror, activity), activity };
+}
+
+/** Tells whoever takes this primary for a standby why it is none. */
+function refusingCopy(store: RecordStore, stack: VolumeStack): ConstructorParameters<typeof StandbySession>[1] {
+  const refused = () =>
+    Promise.reject(new UnderstudyError('Conflict', `volume ${store.record.volume} is primary here`));
+  return {
+    device: stack.top,
+    admit: async (hello) =>
+      refusalOf(store.record, stack.top, hello) ?? {
+        reason: 'NotStandby',
+        message: `volume ${store.record.volume} is primary here`,
+        epoch: store.record.epoch,
+      },
+    beginResync: refused,
+    becomeInSync: refused,
+    takeSnapshot: refused,
+    failed: () => undefined,
+    ended: () => undefined,
+  };
+}

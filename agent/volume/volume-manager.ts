@@ -1,0 +1,260 @@
+import type { Clock } from '../../common/clock.ts';
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { SnapshotRequest } from '../api/contract/snapshots.ts';
+import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
+import { KeyedLock } from '../core/keyed-lock.ts';
+import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link.ts';
+import { DiskDirectory } from '../store/disk-directory.ts';
+import type { LinkTls } from './engine-calls.ts';
+import { MirrorListener } from './mirror-listener.ts';
+import { type Pool, Pools } from './pools.ts';
+import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
+import { planChange, type VolumeChange } from './volume-change.ts';
+import { loadRecord, saveRecord, type VolumeRecord } from './volume-record.ts';
+import type { VolumeService } from './volume-service.ts';
+import { type SlotOptions, VolumeSlot } from './volume-slot.ts';
+
+export interface VolumeManagerOptions {
+  readonly pools: readonly Pool[];
+  readonly nbdDirectory: string;
+  /** Address of the mirror listener. */
+  readonly mirrorListen: string;
+  /** Undefined: mirror links in clear text, for loopback only. */
+  readonly tls: LinkTls | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly quiescer?: Quiescer;
+  readonly timing?: MirrorTiming;
+}
+
+/** What attaching a volume needs to know. */
+export interface ExportLocation {
+  readonly socket: string;
+  readonly exportName: string;
+  readonly sizeBytes: number;
+  readonly blockSize: number;
+}
+
+/**
+ * The volumes of a node. It decides nothing about data: it makes folders and threads, carries requests to the volume's
+ * thread, and lets one change of a volume happen at a time.
+ */
+export class VolumeManager implements VolumeService {
+  readonly #pools: Pools;
+  readonly #slots = new Map<string, VolumeSlot>();
+  readonly #changes = new KeyedLock();
+  readonly #snapshots: SnapshotRequests;
+  readonly #slotOptions: SlotOptions;
+  readonly #log: Log;
+  #listener: MirrorListener | undefined;
+
+  private constructor(options: VolumeManagerOptions) {
+    const { pools, nbdDirectory, tls, timing = defaultTiming, log } = options;
+    this.#pools = new Pools(pools);
+    this.#log = log;
+    this.#snapshots = new SnapshotRequests(options.clock, options.quiescer);
+    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, log };
+  }
+
+  /**
+   * Opens the pools, starts every volume found in them, and listens for mirrors. A volume that cannot be started is
+   * there with state Failed and takes no other with it.
+   */
+  static async start(options: VolumeManagerOptions): Promise<VolumeManager> {
+    const manager = new VolumeManager(options);
+    await manager.#pools.open();
+    await DiskDirectory.open(options.nbdDirectory);
+    await manager.#recover();
+    manager.#listener = await MirrorListener.listen(
+      options.mirrorListen,
+      (volume, descriptor) => manager.#acceptMirror(volume, descriptor),
+      options.log.child({ component: 'mirror-listener' }),
+    );
+    return manager;
+  }
+
+  get mirrorPort(): number {
+    return this.#listener?.port ?? 0;
+  }
+
+  /** Stops every volume in order. */
+  async stop(): Promise<void> {
+    await this.#listener?.close();
+    const stopped = await Promise.allSettled([...this.#slots.values()].map((slot) => slot.stop()));
+    for (const outcome of stopped) {
+      if (outcome.status === 'rejected')
+        this.#log.error({ error: errorMessage(outcome.reason) }, 'a volume did not stop in order');
+    }
+  }
+
+  // --- VolumeService --------------------------------------------------------------------------------------------
+
+  async list(): Promise<VolumeView[]> {
+    return Promise.all([...this.#slots.values()].map((slot) => slot.view()));
+  }
+
+  async get(volume: string): Promise<VolumeView> {
+    return this.#slot(volume).view();
+  }
+
+  put(volume: string, spec: VolumeSpec): Promise<{ created: boolean; view: VolumeView }> {
+    return this.#changes.run(volume, async () => {
+      this.#pools.get(spec.pool);
+      if (spec.buffer) this.#pools.get(spec.buffer.pool);
+      const slot = this.#slots.get(volume);
+      const change = planChange(volume, await slot?.record(), spec);
+      if (!slot) return { created: true, view: await this.#create(change.record) };
+      await this.#apply(slot, change);
+      return { created: false, view: await slot.view() };
+    });
+  }
+
+  delete(volume: string): Promise<void> {
+    return this.#changes.run(volume, async () => {
+      const slot = this.#slots.get(volume);
+      if (!slot) return;
+      await checkUnused(slot, 'deleted');
+      const { pool, buffer } = await slot.stop();
+      this.#slots.delete(volume);
+      // The data goes last: while it is there, a crash leaves a volume that can be deleted again.
+      if (buffer) await this.#pools.remove(buffer.pool, volume);
+      await this.#pools.remove(pool, volume);
+    });
+  }
+
+  prepare(volume: string, epoch: number): Promise<PrepareResult> {
+    return this.#changes.run(volume, async () => this.#slot(volume).host.call('prepare', epoch));
+  }
+
+  async putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView> {
+    const { host } = this.#slot(volume);
+    const present = request.mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
+    if (present && present.state !== 'Waiting') return present;
+    return this.#snapshots.put(volume, snapshot, request, host);
+  }
+
+  async getSnapshot(volume: string, snapshot: string): Promise<SnapshotView> {
+    const held = await this.#slot(volume).host.call('snapshot', snapshot);
+    const view = held ?? this.#snapshots.get(volume, snapshot);
+    if (view) return view;
+    throw new UnderstudyError('NotFound', `volume ${volume} has no snapshot ${snapshot} on this copy`);
+  }
+
+  async deleteSnapshot(volume: string, snapshot: string): Promise<void> {
+    const slot = this.#slots.get(volume);
+    if (!slot) return;
+    await slot.host.call('deleteSnapshot', snapshot);
+    this.#snapshots.forget(volume, snapshot);
+  }
+
+  // --- What attaching needs -------------------------------------------------------------------------------------
+
+  /** The live volume of a primary. @throws NotFound, NotReady, Fenced */
+  async liveExport(volume: string): Promise<ExportLocation> {
+    const { role, state, size, blockSize, nbd, lastError } = await this.get(volume);
+    if (state === 'Fenced') throw new UnderstudyError('Fenced', `volume ${volume} is fenced here: ${lastError ?? ''}`);
+    if (state === 'Failed' || state === 'Recovering') {
+      throw new UnderstudyError('NotReady', `volume ${volume} is ${state}${lastError ? `: ${lastError}` : ''}`);
+    }
+    if (role !== 'primary')
+      throw new UnderstudyError('NotReady', `volume ${volume} is a standby on this node; mount it where it is primary`);
+    return { socket: nbd, exportName: volume, sizeBytes: size, blockSize };
+  }
+
+  async isBlank(volume: string): Promise<boolean> {
+    return this.#slot(volume).host.call('isBlank');
+  }
+
+  async openScratch(volume: string, snapshot: string, mount: string): Promise<ExportLocation> {
+    const slot = this.#slot(volume);
+    const { exportName, size } = await slot.host.call('openScratch', snapshot, mount);
+    const { blockSize } = await slot.record();
+    return { socket: slot.socket, exportName, sizeBytes: size, blockSize };
+  }
+
+  async releaseScratch(volume: string, snapshot: string, mount: string): Promise<void> {
+    const slot = this.#slots.get(volume);
+    if (slot?.running) await slot.host.call('releaseScratch', snapshot, mount);
+  }
+
+  // --------------------------------------------------------------------------------------------------------------
+
+  #slot(volume: string): VolumeSlot {
+    const slot = this.#slots.get(volume);
+    if (slot) return slot;
+    throw new UnderstudyError('NotFound', `no volume ${volume} on this node`);
+  }
+
+  async #recover(): Promise<void> {
+    const starts: Promise<void>[] = [];
+    for (const pool of this.#pools.all) {
+      for (const volume of await this.#pools.volumesIn(pool)) starts.push(this.#recoverVolume(pool, volume));
+    }
+    await Promise.all(starts);
+  }
+
+  async #recoverVolume(pool: Pool, volume: string): Promise<void> {
+    const folder = this.#pools.folderOf(pool.name, volume);
+    try {
+      const record = await loadRecord(await DiskDirectory.open(folder), folder);
+      // A folder without a record holds a buffer, or what a creation that was cut short has left.
+      if (!record) return;
+      const slot = new VolumeSlot(record, this.#slotOptions);
+      this.#slots.set(volume, slot);
+      await slot.start(record);
+    } catch (error) {
+      this.#log.error({ volume, pool: pool.name, error: errorMessage(error) }, 'the volume cannot be started');
+    }
+  }
+
+  async #create(record: VolumeRecord): Promise<VolumeView> {
+    const { volume, pool, buffer, size, provisioning } = record;
+    if (provisioning === 'thick') await this.#pools.checkSpace(pool, size);
+    const folder = await DiskDirectory.open(this.#pools.folderOf(pool, volume));
+    const slot = new VolumeSlot(record, this.#slotOptions);
+    this.#slots.set(volume, slot);
+    try {
+      await saveRecord(folder, record);
+      await slot.start(record);
+      return await slot.view();
+    } catch (error) {
+      // Nothing was ever acknowledged: a creation that failed leaves nothing behind.
+      this.#slots.delete(volume);
+      if (buffer) await this.#pools.remove(buffer.pool, volume);
+      await this.#pools.remove(pool, volume);
+      throw error;
+    }
+  }
+
+  async #apply(slot: VolumeSlot, { kind, record }: VolumeChange): Promise<void> {
+    if (kind === 'mirrors' && slot.running) return slot.host.call('setMirrors', record.mirrors, record.onLoss);
+    if (kind === 'none' && slot.running) return;
+    if (kind === 'restart') await checkUnused(slot, 'changed in this way');
+    const before = await slot.stop();
+    const folder = await DiskDirectory.open(this.#pools.folderOf(record.pool, slot.volume));
+    if (before.buffer && !record.buffer) await this.#dropBuffer(before);
+    await saveRecord(folder, record);
+    await slot.start(record);
+  }
+
+  async #dropBuffer({ buffer, volume }: VolumeRecord): Promise<void> {
+    if (buffer) await this.#pools.remove(buffer.pool, volume);
+  }
+
+  async #acceptMirror(volume: string, descriptor: number): Promise<void> {
+    await this.#slot(volume).host.call('acceptMirror', descriptor);
+  }
+}
+
+/** @throws UnderstudyError InUse while anybody uses the live volume or one of its snapshots */
+async function checkUnused(slot: VolumeSlot, what: string): Promise<void> {
+  const { attached, snapshots } = await slot.view();
+  const read = snapshots.filter((snapshot) => snapshot.readers > 0).map((snapshot) => snapshot.name);
+  if (!attached && read.length === 0) return;
+  const users = attached ? 'clients of its live export' : `readers of its snapshots ${read.join(', ')}`;
+  throw new UnderstudyError(
+    'InUse',
+    `volume ${slot.volume} cannot be ${what} while it has ${users}; unmount or disconnect them first`,
+  );
+}

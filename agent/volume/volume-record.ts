@@ -1,0 +1,166 @@
+/**
+ * What a node keeps on disk about its copy of a volume, beside the data in the same pool: who the volume is, what this
+ * copy is of it, and what is known of the other copies.
+ *
+ * Format: the file `volume.json`, replaced as a whole, with an envelope
+ * `{ "format": "understudy-volume", "version": 1, "crc32": <of the body's JSON text>, "body": "<JSON text>" }`.
+ *
+ * Invariants
+ * - `epoch` never falls, and neither does `standby.preparedEpoch`.
+ * - A record that does not match its checksum is refused: guessing what a copy is worth loses data.
+ * - `running` is true from before the first use of the copy until after the last sync of an orderly stop.
+ */
+import { crc32 } from 'node:zlib';
+import { z } from 'zod';
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import { mirrorModeSchema, roleSchema, type VolumeSpec } from '../api/contract/volumes.ts';
+import type { StorageDirectory } from '../core/storage.ts';
+
+const recordFile = 'volume.json';
+const formatName = 'understudy-volume';
+const formatVersion = 1;
+
+const bufferSchema = z.object({
+  pool: z.string(),
+  capacity: z.number().int().positive(),
+  maxSnapshots: z.number().int().positive(),
+});
+
+const recordSchema = z.object({
+  volume: z.string(),
+  uid: z.string().optional(),
+  role: roleSchema,
+  epoch: z.number().int().positive(),
+  size: z.number().int().positive(),
+  blockSize: z.union([z.literal(512), z.literal(4096)]),
+  pool: z.string(),
+  provisioning: z.enum(['thick', 'sparse']),
+  buffer: bufferSchema.optional(),
+  mirrors: z.array(z.object({ name: z.string(), address: z.string(), mode: mirrorModeSchema })),
+  onLoss: z.enum(['suspend', 'continue']),
+  /** What is known of the copy behind each mirror; see MirrorRecord. */
+  mirrorRecords: z.array(
+    z.object({ name: z.string(), baseId: z.string().optional(), scanned: z.boolean(), needed: z.boolean() }),
+  ),
+  /** Why this copy must not be used any more. */
+  unusable: z.object({ state: z.enum(['Fenced', 'Failed']), reason: z.string() }).optional(),
+  /** What this copy is worth as a standby. */
+  standby: z.object({
+    /** Nothing was ever written to it. */
+    blank: z.boolean(),
+    /** It is the image of one moment: no resync into it is unfinished. */
+    consistent: z.boolean(),
+    /** It holds every write acknowledged to its knowledge. */
+    clean: z.boolean(),
+    /** The highest epoch of which it has writes. */
+    dataEpoch: z.number().int().min(0),
+    baseId: z.string().optional(),
+    preparedEpoch: z.number().int().positive().optional(),
+  }),
+  running: z.boolean(),
+});
+
+export type VolumeRecord = z.output<typeof recordSchema>;
+
+/** The record of a copy that is being created. */
+export function newRecord(volume: string, spec: VolumeSpec): VolumeRecord {
+  return {
+    volume,
+    ...settingsOf(spec),
+    provisioning: spec.provisioning,
+    mirrorRecords: [],
+    standby: { blank: true, consistent: true, clean: false, dataEpoch: 0 },
+    running: false,
+  };
+}
+
+/** The part of a record that a PUT decides. */
+export function settingsOf(spec: VolumeSpec) {
+  const { uid, role, epoch, size, blockSize, pool, buffer, mirrors, onLoss } = spec;
+  return {
+    ...(uid === undefined ? {} : { uid }),
+    role,
+    epoch,
+    size,
+    blockSize,
+    pool,
+    ...(buffer === undefined ? {} : { buffer }),
+    mirrors,
+    onLoss,
+  };
+}
+
+export function encodeRecord(record: VolumeRecord): Buffer {
+  const body = JSON.stringify(record);
+  return Buffer.from(`${JSON.stringify({ format: formatName, version: formatVersion, crc32: crc32(body), body })}\n`);
+}
+
+const envelopeSchema = z.object({
+  format: z.literal(formatName),
+  version: z.number(),
+  crc32: z.number(),
+  body: z.string(),
+});
+
+/** @throws UnderstudyError Corrupt when it is not what was written, Invalid when a newer release wrote it. */
+export function decodeRecord(content: Uint8Array, where: string): VolumeRecord {
+  const corrupt = (cause: unknown) =>
+    new UnderstudyError(
+      'Corrupt',
+      `${where} is damaged (${errorMessage(cause)}); restore it, or recreate this copy from another`,
+      { cause },
+    );
+  let envelope: z.output<typeof envelopeSchema>;
+  try {
+    envelope = envelopeSchema.parse(JSON.parse(Buffer.from(content).toString('utf8')));
+  } catch (cause) {
+    throw corrupt(cause);
+  }
+  if (envelope.version > formatVersion) {
+    throw new UnderstudyError(
+      'Invalid',
+      `${where} was written by a newer release (format ${envelope.version}, this one knows ${formatVersion})`,
+    );
+  }
+  if (crc32(envelope.body) !== envelope.crc32) throw corrupt(new Error('the checksum does not match'));
+  const parsed = recordSchema.safeParse(JSON.parse(envelope.body));
+  if (!parsed.success) throw corrupt(new Error(z.prettifyError(parsed.error)));
+  return parsed.data;
+}
+
+/** The record in a volume's folder, or undefined if there is none. */
+export async function loadRecord(directory: StorageDirectory, where: string): Promise<VolumeRecord | undefined> {
+  const content = await directory.readFile(recordFile);
+  return content === undefined ? undefined : decodeRecord(content, `${where}/${recordFile}`);
+}
+
+export async function saveRecord(directory: StorageDirectory, record: VolumeRecord): Promise<void> {
+  await directory.writeFile(recordFile, encodeRecord(record));
+}
+
+/** The record of a running volume: changes are made one after the other, and are durable when they resolve. */
+export class RecordStore {
+  readonly #directory: StorageDirectory;
+  #record: VolumeRecord;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(directory: StorageDirectory, record: VolumeRecord) {
+    this.#directory = directory;
+    this.#record = record;
+  }
+
+  get record(): VolumeRecord {
+    return this.#record;
+  }
+
+  /** Applies a change to the newest record and writes it. */
+  update(change: (record: VolumeRecord) => VolumeRecord): Promise<void> {
+    const written = this.#writing.then(async () => {
+      const next = change(this.#record);
+      await saveRecord(this.#directory, next);
+      this.#record = next;
+    });
+    this.#writing = written.catch(() => undefined);
+    return written;
+  }
+}

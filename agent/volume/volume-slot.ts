@@ -1,0 +1,120 @@
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { VolumeView } from '../api/contract/volumes.ts';
+import type { MirrorTiming } from '../mirror/mirror-link.ts';
+import type { LinkTls } from './engine-calls.ts';
+import type { Pools } from './pools.ts';
+import { VolumeHost } from './volume-host.ts';
+import type { VolumeRecord } from './volume-record.ts';
+
+export interface SlotOptions {
+  readonly pools: Pools;
+  readonly nbdDirectory: string;
+  readonly tls: LinkTls | undefined;
+  readonly timing: MirrorTiming;
+  readonly log: Log;
+}
+
+/** One volume on this node: its thread while that runs, or what is known of it while it does not. */
+export class VolumeSlot {
+  readonly volume: string;
+  readonly #options: SlotOptions;
+  /** As of the last start; the thread has the current one. */
+  #record: VolumeRecord;
+  #host: VolumeHost | undefined;
+  #state: 'Recovering' | 'Failed' = 'Recovering';
+  #lastError: string | undefined;
+
+  constructor(record: VolumeRecord, options: SlotOptions) {
+    this.volume = record.volume;
+    this.#record = record;
+    this.#options = options;
+  }
+
+  get socket(): string {
+    return `${this.#options.nbdDirectory}/${this.volume}.sock`;
+  }
+
+  /** The thread. @throws UnderstudyError NotReady with what keeps it from running */
+  get host(): VolumeHost {
+    if (this.#host?.alive) return this.#host;
+    const why = this.#lastError ?? 'it is being recovered';
+    throw new UnderstudyError('NotReady', `volume ${this.volume} is not running: ${why}`);
+  }
+
+  get running(): boolean {
+    return this.#host?.alive === true;
+  }
+
+  /** The current record. */
+  async record(): Promise<VolumeRecord> {
+    if (this.running) this.#record = await this.host.call('record');
+    return this.#record;
+  }
+
+  async start(record: VolumeRecord): Promise<void> {
+    const { pools, tls, timing, log } = this.#options;
+    this.#record = record;
+    this.#state = 'Recovering';
+    try {
+      this.#host = await VolumeHost.start(
+        {
+          record,
+          dataDirectory: pools.folderOf(record.pool, this.volume),
+          bufferDirectory: record.buffer && pools.folderOf(record.buffer.pool, this.volume),
+          socket: this.socket,
+          tls,
+          timing,
+        },
+        log,
+        (reason) => this.#failed(reason),
+      );
+      this.#lastError = undefined;
+    } catch (error) {
+      this.#failed(errorMessage(error));
+      throw error;
+    }
+  }
+
+  /** Stops the thread in order and answers with the record that it left. */
+  async stop(): Promise<VolumeRecord> {
+    const host = this.#host;
+    if (!host) return this.#record;
+    if (host.alive) this.#record = { ...(await host.call('record')), running: false };
+    this.#host = undefined;
+    await host.stop();
+    return this.#record;
+  }
+
+  async view(): Promise<VolumeView> {
+    try {
+      if (this.running) return await this.host.call('view');
+    } catch (error) {
+      // It ended between the two; anything else is the caller's to know.
+      if (errorCode(error) !== 'Unavailable') throw error;
+    }
+    const { volume, uid, role, epoch, size, blockSize, pool, standby } = this.#record;
+    return {
+      volume,
+      ...(uid === undefined ? {} : { uid }),
+      role,
+      epoch,
+      size,
+      blockSize,
+      pool,
+      state: this.#state,
+      nbd: this.socket,
+      consistent: role === 'primary' || standby.consistent,
+      clean: false,
+      attached: false,
+      ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
+      mirrors: [],
+      snapshots: [],
+    };
+  }
+
+  #failed(reason: string): void {
+    this.#state = 'Failed';
+    this.#lastError = reason;
+  }
+}
