@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { problemSchema } from '../../agent/api/contract/problem.ts';
+import { routePath, routes } from '../../agent/api/contract/routes.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import {
   type PrepareResult,
@@ -46,7 +47,7 @@ export class HttpAgentClient implements AgentClient {
   }
 
   async listVolumes(): Promise<VolumeView[]> {
-    return this.#parse(volumeListSchema, await this.#request('GET', '/v1/volumes'));
+    return this.#parse(volumeListSchema, await this.#request('GET', routes.volumes));
   }
 
   async getVolume(volume: string): Promise<VolumeView | undefined> {
@@ -63,7 +64,10 @@ export class HttpAgentClient implements AgentClient {
   }
 
   async prepare(volume: string, epoch: number): Promise<PrepareResult> {
-    return this.#parse(prepareResultSchema, await this.#request('POST', `${volumePath(volume)}/prepare`, { epoch }));
+    return this.#parse(
+      prepareResultSchema,
+      await this.#request('POST', routePath(routes.prepare, { volume }), { epoch }),
+    );
   }
 
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequestInput): Promise<SnapshotView> {
@@ -185,9 +189,9 @@ function safeJson(text: string): unknown {
 }
 
 function volumePath(volume: string): string {
-  return `/v1/volumes/${encodeURIComponent(volume)}`;
+  return routePath(routes.volume, { volume });
 }
 
 function snapshotPath(volume: string, snapshot: string): string {
-  return `${volumePath(volume)}/snapshots/${encodeURIComponent(snapshot)}`;
+  return routePath(routes.snapshot, { volume, snapshot });
 }

@@ -47,8 +47,8 @@ export type ConditionType =
   | 'BufferOnOwnDisk'
   /** A failover would happen by itself. */
   | 'FailoverReady'
-  /** The agents have the size of the spec. Only there while they do not. */
-  | 'Resizing'
+  /** Of a PrimaryVolume: its primary is set up as the spec and the mirrors ask for. */
+  | 'Configured'
   /** Only while the object is being deleted: what it waits for. */
   | 'DeletionBlocked';
 

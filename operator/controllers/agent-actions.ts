@@ -1,0 +1,122 @@
+import { isDeepStrictEqual } from 'node:util';
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { AgentClient, AgentDirectory } from '../agent-client/agent-client.ts';
+import {
+  type AgentAction,
+  actionKey,
+  type Observation,
+  type Outcome,
+  type Outcomes,
+  observationKey,
+} from '../planning/actions.ts';
+import type { HeldSnapshot } from '../planning/snapshot-world.ts';
+import type { OperatorMetrics } from './metrics.ts';
+
+/** Does what planners decided, and looks for them. */
+export class AgentActions {
+  readonly #directory: AgentDirectory;
+  readonly #log: Log;
+  readonly #metrics: OperatorMetrics;
+
+  constructor(directory: AgentDirectory, log: Log, metrics: OperatorMetrics) {
+    this.#directory = directory;
+    this.#log = log;
+    this.#metrics = metrics;
+  }
+
+  /** Does one action. A failure is an outcome; only what is a defect of ours is thrown. */
+  async perform(action: AgentAction): Promise<Outcome> {
+    const { type, node, volume } = action;
+    try {
+      const client = this.#client(node);
+      const snapshot = await send(client, action);
+      this.#log.info({ node, volume, ...('snapshot' in action ? { snapshot: action.snapshot } : {}) }, `${type} done`);
+      this.#metrics.acted(type, 'done');
+      return { ok: true, action, ...(snapshot === undefined ? {} : { snapshot }) };
+    } catch (error) {
+      if (!(error instanceof UnderstudyError)) throw error;
+      this.#log.warn({ node, volume, error: errorMessage(error) }, `${type} failed`);
+      this.#metrics.acted(type, 'failed');
+      return { ok: false, action, failure: { code: errorCode(error), message: errorMessage(error) } };
+    }
+  }
+
+  async observeAll(
+    copies: readonly { readonly node: string; readonly volume: string }[],
+  ): Promise<ReadonlyMap<string, Observation>> {
+    const seen = copies.map(async ({ node, volume }) => {
+      return [observationKey(node, volume), await this.observe(node, volume)] as const;
+    });
+    return new Map(await Promise.all(seen));
+  }
+
+  async observe(node: string, volume: string): Promise<Observation> {
+    return await this.#look(node, async (client) => {
+      const view = await client.getVolume(volume);
+      return view === undefined ? ({ kind: 'absent' } as const) : ({ kind: 'present', view } as const);
+    });
+  }
+
+  async observeSnapshot(node: string, volume: string, snapshot: string): Promise<HeldSnapshot> {
+    return await this.#look(node, async (client) => {
+      const view = await client.getSnapshot(volume, snapshot);
+      return view === undefined ? ({ kind: 'absent' } as const) : ({ kind: 'present', view } as const);
+    });
+  }
+
+  /** Whether an agent answers at all. */
+  async ping(node: string) {
+    return await this.#look(node, async (client) => {
+      await client.listVolumes();
+      return { kind: 'answers' } as const;
+    });
+  }
+
+  async #look<Seen>(node: string, look: (client: AgentClient) => Promise<Seen>) {
+    const entry = this.#directory.find(node);
+    if (entry === undefined) return { kind: 'no-agent' } as const;
+    try {
+      return await look(entry.client);
+    } catch (error) {
+      if (!(error instanceof UnderstudyError)) throw error;
+      return { kind: 'unreachable', message: errorMessage(error) } as const;
+    }
+  }
+
+  #client(node: string): AgentClient {
+    const entry = this.#directory.find(node);
+    if (entry !== undefined) return entry.client;
+    throw new UnderstudyError('Unavailable', `no agent is configured for node ${node}`);
+  }
+}
+
+async function send(client: AgentClient, action: AgentAction) {
+  switch (action.type) {
+    case 'put-volume':
+      await client.putVolume(action.volume, action.spec);
+      return undefined;
+    case 'delete-volume':
+      await client.deleteVolume(action.volume);
+      return undefined;
+    case 'put-snapshot':
+      return await client.putSnapshot(action.volume, action.snapshot, action.request);
+    case 'delete-snapshot':
+      await client.deleteSnapshot(action.volume, action.snapshot);
+      return undefined;
+  }
+}
+
+/** The actions that have not been done, as they are, in this reconciliation already. */
+export function notDoneYet(actions: readonly AgentAction[], outcomes: Outcomes): AgentAction[] {
+  return actions.filter((action) => !isDeepStrictEqual(outcomes.get(actionKey(action))?.action, action));
+}
+
+export function anyFailed(outcomes: Outcomes): boolean {
+  for (const outcome of outcomes.values()) if (!outcome.ok) return true;
+  return false;
+}
+
+export function recordOutcome(outcomes: Map<string, Outcome>, outcome: Outcome): void {
+  outcomes.set(actionKey(outcome.action), outcome);
+}

@@ -1,0 +1,60 @@
+import type { AgentDirectory } from '../agent-client/agent-client.ts';
+import type { Cluster } from '../planning/placement.ts';
+import { allocations } from '../planning/pools.ts';
+import { type Node, nodes } from '../resources/core-kinds.ts';
+import type { KubeObject } from '../resources/kube-object.ts';
+import { type NodePool, nodePools } from '../resources/node-pool.ts';
+import { type PrimaryVolume, primaryVolumes } from '../resources/primary-volume.ts';
+import type { Resource } from '../resources/resource.ts';
+import { type Snapshot, snapshots } from '../resources/snapshot.ts';
+import { type StandbyMirror, standbyMirrors } from '../resources/standby-mirror.ts';
+import { type CacheOptions, ResourceCache } from './resource-cache.ts';
+
+/** Everything of the Kubernetes API that the operator looks at. */
+export class ClusterCaches {
+  readonly pools: ResourceCache<NodePool>;
+  readonly nodes: ResourceCache<Node>;
+  readonly volumes: ResourceCache<PrimaryVolume>;
+  readonly mirrors: ResourceCache<StandbyMirror>;
+  readonly snapshots: ResourceCache<Snapshot>;
+
+  constructor(options: Omit<CacheOptions<KubeObject>, 'resource'>) {
+    const follow = <T extends KubeObject>(resource: Resource<T>) =>
+      new ResourceCache<T>({
+        ...options,
+        resource,
+        scope: resource.namespaced ? options.scope : {},
+        log: options.log.child({ kind: resource.kind }),
+      });
+    this.pools = follow(nodePools);
+    this.nodes = follow(nodes);
+    this.volumes = follow(primaryVolumes);
+    this.mirrors = follow(standbyMirrors);
+    this.snapshots = follow(snapshots);
+  }
+
+  /** Resolves when all of them have been listed; nodes are not waited for, their labels are all that is used of them. */
+  async synced(): Promise<void> {
+    await Promise.all([this.pools.synced, this.volumes.synced, this.mirrors.synced, this.snapshots.synced]);
+  }
+
+  get isSynced(): boolean {
+    return [this.pools, this.volumes, this.mirrors, this.snapshots].every((cache) => cache.isSynced);
+  }
+
+  /** Where things can be placed now. */
+  cluster(agents: AgentDirectory): Cluster {
+    return {
+      pools: this.pools.list(),
+      nodes: this.nodes.list(),
+      allocations: allocations(this.volumes.list(), this.mirrors.list()),
+      mirrorAddresses: new Map(agents.entries().map(({ node, mirrorAddress }) => [node, mirrorAddress])),
+    };
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(
+      [this.pools, this.nodes, this.volumes, this.mirrors, this.snapshots].map((cache) => cache.stop()),
+    );
+  }
+}

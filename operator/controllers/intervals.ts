@@ -1,0 +1,9 @@
+/** How often agents are asked, in milliseconds. */
+export interface Intervals {
+  /** While something is on its way: a resync, a creation, a deletion, an agent that does not answer. */
+  readonly transitionalMs: number;
+  /** While everything is as it should be. */
+  readonly idleMs: number;
+}
+
+export const defaultIntervals: Intervals = { transitionalMs: 2_000, idleMs: 30_000 };

@@ -1,0 +1,57 @@
+import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
+import type { SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
+import type { ErrorCode } from '../../common/errors.ts';
+
+/** Something to ask of an agent. All of them are idempotent. */
+export type AgentAction =
+  | { readonly type: 'put-volume'; readonly node: string; readonly volume: string; readonly spec: VolumeSpecInput }
+  | { readonly type: 'delete-volume'; readonly node: string; readonly volume: string }
+  | {
+      readonly type: 'put-snapshot';
+      readonly node: string;
+      readonly volume: string;
+      readonly snapshot: string;
+      readonly request: SnapshotRequestInput;
+    }
+  | { readonly type: 'delete-snapshot'; readonly node: string; readonly volume: string; readonly snapshot: string };
+
+/** Why an action did not succeed. */
+export interface Failure {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/** What became of the actions of an earlier round of the same reconciliation, by actionKey. */
+export type Outcomes = ReadonlyMap<string, Outcome>;
+
+export type Outcome =
+  | { readonly ok: true; readonly action: AgentAction; readonly snapshot?: SnapshotView }
+  | { readonly ok: false; readonly action: AgentAction; readonly failure: Failure };
+
+/** What the agent of a node says about its copy of a volume. */
+export type Observation =
+  | { readonly kind: 'present'; readonly view: VolumeView }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'unreachable'; readonly message: string }
+  /** No agent is configured for the node. */
+  | { readonly kind: 'no-agent' };
+
+/** One key for each thing that an action is about, whatever it asks for. */
+export function actionKey(action: {
+  readonly type: AgentAction['type'];
+  readonly node: string;
+  readonly volume: string;
+  readonly snapshot?: string;
+}): string {
+  return [action.type, action.node, action.volume, action.snapshot ?? ''].join(' ');
+}
+
+/** The failure of an action in this reconciliation, if it was tried and failed. */
+export function failureOf(outcomes: Outcomes, action: Parameters<typeof actionKey>[0]): Failure | undefined {
+  const outcome = outcomes.get(actionKey(action));
+  return outcome === undefined || outcome.ok ? undefined : outcome.failure;
+}
+
+export function observationKey(node: string, volume: string): string {
+  return `${node}/${volume}`;
+}

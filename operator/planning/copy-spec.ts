@@ -1,0 +1,98 @@
+import type { MirrorSpec, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
+import { parseQuantity } from '../../common/quantity.ts';
+import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volume.ts';
+
+type Buffer = NonNullable<VolumeSpecInput['buffer']>;
+type BufferField = PrimaryVolumeSpec['buffer'];
+
+/** What a copy is told to be, where it has not been created yet. */
+export function newCopySpec(
+  volume: PrimaryVolume,
+  spec: PrimaryVolumeSpec,
+  copy: {
+    readonly pool: string;
+    readonly role: 'primary' | 'standby';
+    readonly epoch: number;
+    readonly buffer: BufferField;
+  },
+): VolumeSpecInput {
+  return {
+    size: parseQuantity(spec.size),
+    pool: copy.pool,
+    role: copy.role,
+    epoch: copy.epoch,
+    uid: volume.metadata.uid,
+    blockSize: spec.blockSize,
+    provisioning: spec.provisioning === 'Thick' ? 'thick' : 'sparse',
+    ...optionalBuffer(toAgentBuffer(copy.buffer)),
+  };
+}
+
+/**
+ * What a copy that exists is told to be: as it is, except for what is passed. What cannot change at an agent is taken from
+ * its view, so that asking again never asks for the impossible.
+ */
+export function changedCopySpec(
+  view: VolumeView,
+  volume: PrimaryVolume,
+  change: {
+    readonly epoch: number;
+    readonly size?: number;
+    readonly buffer?: BufferField;
+    readonly mirrors: readonly MirrorSpec[];
+    readonly onLoss: 'suspend' | 'continue';
+  },
+): VolumeSpecInput {
+  const provisioning = volume.status?.accepted?.provisioning ?? volume.spec.provisioning;
+  return {
+    size: Math.max(view.size, change.size ?? 0),
+    pool: view.pool,
+    role: view.role,
+    epoch: change.epoch,
+    uid: volume.metadata.uid,
+    blockSize: view.blockSize === 4096 ? 4096 : 512,
+    provisioning: provisioning === 'Sparse' ? 'sparse' : 'thick',
+    ...optionalBuffer(toAgentBuffer(change.buffer) ?? bufferOf(view)),
+    mirrors: [...change.mirrors],
+    onLoss: change.onLoss,
+  };
+}
+
+/** Whether a copy already is what a spec asks for, as far as its view tells. */
+export function isAsSpecified(view: VolumeView, spec: VolumeSpecInput): boolean {
+  return (
+    view.role === spec.role &&
+    view.epoch === spec.epoch &&
+    view.size === spec.size &&
+    sameBuffer(bufferOf(view), spec.buffer) &&
+    sameMirrors(view.mirrors, spec.mirrors ?? [])
+  );
+}
+
+export function toAgentBuffer(buffer: BufferField): Buffer | undefined {
+  if (buffer === undefined) return undefined;
+  return { pool: buffer.pool, capacity: parseQuantity(buffer.capacity), maxSnapshots: buffer.maxSnapshots };
+}
+
+function bufferOf(view: VolumeView): Buffer | undefined {
+  if (view.buffer === undefined) return undefined;
+  const { pool, capacityBytes, maxSnapshots } = view.buffer;
+  return { pool, capacity: capacityBytes, maxSnapshots };
+}
+
+function optionalBuffer(buffer: Buffer | undefined): { buffer?: Buffer } {
+  return buffer === undefined ? {} : { buffer };
+}
+
+function sameBuffer(a: Buffer | undefined, b: Buffer | undefined): boolean {
+  return a?.pool === b?.pool && a?.capacity === b?.capacity && a?.maxSnapshots === b?.maxSnapshots;
+}
+
+function sameMirrors(a: readonly MirrorSpec[], b: readonly MirrorSpec[]): boolean {
+  const text = (mirrors: readonly MirrorSpec[]) =>
+    mirrors
+      .map(({ name, address, mode }) => `${name} ${address} ${mode}`)
+      .sort()
+      .join('\n');
+  return text(a) === text(b);
+}

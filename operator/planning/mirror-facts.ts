@@ -1,0 +1,98 @@
+import type { MirrorView, VolumeView } from '../../agent/api/contract/volumes.ts';
+import type { Validation } from '../../common/validation.ts';
+import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volume.ts';
+import { type StandbyMirror, type StandbyMirrorSpec, standbyMirrors } from '../resources/standby-mirror.ts';
+import { validateSpec } from '../resources/validate-spec.ts';
+import type { Observation } from './actions.ts';
+import { isDeleting, isHeld } from './object-plan.ts';
+import type { PrimaryFact } from './primary.ts';
+import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-world.ts';
+
+/** What is known about one mirror of a volume. */
+export interface MirrorFact {
+  readonly mirror: StandbyMirror;
+  readonly name: string;
+  readonly spec: Validation<StandbyMirrorSpec>;
+  /** Where its copy is, once it has been placed. */
+  readonly placed: { readonly node: string; readonly pool: string; readonly volume: string } | undefined;
+  /** host:port of its agent's mirror listener. */
+  readonly address: string | undefined;
+  readonly observation: Observation | undefined;
+  readonly view: VolumeView | undefined;
+  /** The primary's view of the link to it. */
+  readonly link: MirrorView | undefined;
+  readonly standing: MirrorStanding;
+}
+
+/** What the plan of every mirror of a volume depends on. */
+export interface MirrorContext {
+  readonly world: VolumeWorld;
+  readonly volume: PrimaryVolume | undefined;
+  /** Undefined while the volume's spec is invalid. */
+  readonly volumeSpec: PrimaryVolumeSpec | undefined;
+  readonly primary: PrimaryFact | undefined;
+}
+
+export type MirrorStanding =
+  | 'unplaced'
+  /** Its copy follows the primary, or is to. */
+  | 'standby'
+  /** Its copy is the primary now. */
+  | 'promoted'
+  /** Its copy was the primary in an older epoch. */
+  | 'former'
+  /** Its copy was told of a newer epoch than the volume's: someone is promoting it at this moment. */
+  | 'being-promoted'
+  /** Its copy is of another PrimaryVolume that had the same name. */
+  | 'foreign';
+
+export function mirrorFacts(
+  world: VolumeWorld,
+  volume: PrimaryVolume | undefined,
+  primary: PrimaryFact | undefined,
+): MirrorFact[] {
+  return world.mirrors.map((mirror) => {
+    const { node, pool, volume: name } = mirror.status ?? {};
+    const placed =
+      node === undefined || pool === undefined || name === undefined ? undefined : { node, pool, volume: name };
+    const observation = placed && observe(world, placed.node, placed.volume);
+    const view = observation && viewOf(observation);
+    return {
+      mirror,
+      name: mirror.metadata.name,
+      spec: validateSpec(standbyMirrors, mirror.spec, mirror.status?.accepted),
+      placed,
+      address: placed && world.cluster.mirrorAddresses.get(placed.node),
+      observation,
+      view,
+      link: primary && viewOf(primary.observation)?.mirrors.find((link) => link.name === mirror.metadata.name),
+      standing: standingOf(placed, view, volume, primary),
+    };
+  });
+}
+
+function standingOf(
+  placed: MirrorFact['placed'],
+  view: VolumeView | undefined,
+  volume: PrimaryVolume | undefined,
+  primary: PrimaryFact | undefined,
+): MirrorStanding {
+  if (placed === undefined) return 'unplaced';
+  if (volume === undefined) return 'standby';
+  if (placed.volume !== agentVolumeName(volume)) return 'foreign';
+  if (primary?.node === placed.node) return 'promoted';
+  if (view === undefined || primary === undefined) return 'standby';
+  if (Math.max(view.epoch, view.prepared ?? 0) > primary.epoch) return 'being-promoted';
+  return view.role === 'primary' ? 'former' : 'standby';
+}
+
+/** Whether the primary is to have a link to it: its standby is there, and nothing speaks against it. */
+export function isLinkable(fact: MirrorFact): boolean {
+  return (
+    fact.standing === 'standby' &&
+    fact.spec.ok &&
+    fact.view !== undefined &&
+    isHeld(fact.mirror) &&
+    !isDeleting(fact.mirror)
+  );
+}

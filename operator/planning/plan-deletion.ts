@@ -1,0 +1,130 @@
+import type { PrimaryVolume } from '../resources/primary-volume.ts';
+import type { Snapshot } from '../resources/snapshot.ts';
+import { type AgentAction, failureOf } from './actions.ts';
+import { failureReason, listNames, unseen } from './findings.ts';
+import type { MirrorFact } from './mirror-facts.ts';
+import { type Blocker, isAbandoned } from './object-plan.ts';
+import { knownCopies, type PrimaryFact } from './primary.ts';
+import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-world.ts';
+
+/** The next step of a deletion: something to do, something to wait for, or nothing any more. */
+export interface DeletionStep {
+  readonly actions: readonly AgentAction[];
+  readonly blocker?: Blocker | undefined;
+  readonly released: boolean;
+}
+
+const released: DeletionStep = { actions: [], released: true };
+
+function blocked(reason: string, message: string): DeletionStep {
+  return { actions: [], blocker: { reason, message }, released: false };
+}
+
+/**
+ * A volume goes last: what depends on it (mirrors that would lose their primary, snapshots that would lose their content)
+ * is waited for, by name. Then every copy is removed, unless the data is to be retained.
+ */
+export function planVolumeDeletion(world: VolumeWorld, volume: PrimaryVolume): DeletionStep {
+  const abandoned = isAbandoned(volume);
+  const dependents = [
+    ...world.mirrors.map(({ metadata }) => `StandbyMirror ${metadata.name}`),
+    ...snapshotsOf(world, agentVolumeName(volume)).map(({ metadata }) => `Snapshot ${metadata.name}`),
+  ];
+  if (dependents.length > 0 && !abandoned)
+    return blocked('WaitingForDependents', `it waits for the deletion of ${listNames(dependents)}`);
+  if (volume.spec.reclaimPolicy === 'Retain') return released;
+  const steps = knownCopies(world, volume)
+    .filter((copy) => !world.mirrors.some(({ metadata }) => metadata.name === copy.name))
+    .map(({ node }) => removeCopy(world, node, agentVolumeName(volume), abandoned));
+  return together(steps);
+}
+
+/**
+ * A mirror is unlinked from its primary first (see planPrimary), then its standby is removed. A copy that has become the
+ * primary belongs to the volume: it stays.
+ */
+export function planMirrorDeletion(
+  world: VolumeWorld,
+  fact: MirrorFact,
+  volume: PrimaryVolume | undefined,
+  primary: PrimaryFact | undefined,
+): DeletionStep {
+  const { placed } = fact;
+  if (placed === undefined || fact.standing === 'promoted') return released;
+  const abandoned = isAbandoned(fact.mirror);
+  if (fact.standing === 'being-promoted') {
+    return blocked('PromotionInProgress', `the copy on node ${placed.node} is being promoted`);
+  }
+  const kept = snapshotsOf(world, placed.volume).filter(({ status }) => status?.copy === fact.name);
+  if (kept.length > 0 && !abandoned) {
+    const names = listNames(kept.map(({ metadata }) => metadata.name));
+    return blocked(
+      'WaitingForDependents',
+      `its standby holds the content of the Snapshots ${names}; it waits for their deletion`,
+    );
+  }
+  const linked = unlinkBlocker(world, fact, volume, primary);
+  if (linked !== undefined && !abandoned) return { actions: [], blocker: linked, released: false };
+  return removeCopy(world, placed.node, placed.volume, abandoned);
+}
+
+function snapshotsOf(world: VolumeWorld, volume: string): Snapshot[] {
+  return world.snapshots.filter(({ status }) => status?.volume === volume && status.snapshot !== undefined);
+}
+
+/** Why the primary may still have a link to the standby; if nobody unlinked it, losing the standby would hold its writes. */
+function unlinkBlocker(
+  world: VolumeWorld,
+  fact: MirrorFact,
+  volume: PrimaryVolume | undefined,
+  primary: PrimaryFact | undefined,
+): Blocker | undefined {
+  if (volume === undefined || primary === undefined || fact.standing !== 'standby') return undefined;
+  const { observation } = primary;
+  if (observation.kind === 'absent') return undefined;
+  const view = viewOf(observation);
+  if (view === undefined) {
+    const { reason, message } = unseen(primary.node, observation);
+    return { reason, message: `the primary has to be told that the mirror goes, but ${message}` };
+  }
+  if (fact.link === undefined) return undefined;
+  const failure = failureOf(world.outcomes, {
+    type: 'put-volume',
+    node: primary.node,
+    volume: agentVolumeName(volume),
+  });
+  if (failure !== undefined) {
+    return {
+      reason: failureReason(failure.code),
+      message: `the primary could not be told that the mirror goes: ${failure.message}`,
+    };
+  }
+  return {
+    reason: 'Unlinking',
+    message: `the primary on node ${primary.node} (${view.state}) is being told that the mirror goes`,
+  };
+}
+
+function removeCopy(world: VolumeWorld, node: string, volume: string, abandoned: boolean): DeletionStep {
+  const observation = observe(world, node, volume);
+  if (observation.kind === 'absent') return released;
+  if (observation.kind !== 'present') {
+    if (abandoned) return released;
+    const { reason, message } = unseen(node, observation);
+    return blocked(reason, `its copy on node ${node} has to be removed, but ${message}`);
+  }
+  const action = { type: 'delete-volume', node, volume } as const;
+  const failure = failureOf(world.outcomes, action);
+  if (failure === undefined) return { actions: [action], released: false };
+  return abandoned
+    ? released
+    : blocked(failureReason(failure.code), `its copy on node ${node} could not be removed: ${failure.message}`);
+}
+
+function together(steps: readonly DeletionStep[]): DeletionStep {
+  return {
+    actions: steps.flatMap(({ actions }) => actions),
+    blocker: steps.find(({ blocker }) => blocker !== undefined)?.blocker,
+    released: steps.every((step) => step.released),
+  };
+}

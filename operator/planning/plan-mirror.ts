@@ -1,0 +1,175 @@
+import type { VolumeSpecInput } from '../../agent/api/contract/volumes.ts';
+import { parseQuantity } from '../../common/quantity.ts';
+import type { Finding } from '../resources/conditions.ts';
+import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volume.ts';
+import { type StandbyMirrorSpec, type StandbyMirrorStatus, standbyMirrors } from '../resources/standby-mirror.ts';
+import { acceptedPart, describeViolations } from '../resources/validate-spec.ts';
+import { type AgentAction, failureOf } from './actions.ts';
+import { changedCopySpec, isAsSpecified, newCopySpec } from './copy-spec.ts';
+import { notReady, notReadyAfter } from './findings.ts';
+import type { MirrorContext, MirrorFact } from './mirror-facts.ts';
+import { linkFindings } from './mirror-status.ts';
+import { isDeleting, isHeld } from './object-plan.ts';
+import { type Placement, place } from './placement.ts';
+import type { PrimaryFact } from './primary.ts';
+import { agentVolumeName, type VolumeWorld, viewOf } from './volume-world.ts';
+
+/** What is to be done for a mirror that is not being deleted. */
+export interface MirrorStep {
+  readonly action?: AgentAction | undefined;
+  /** Decided in this round; acted upon when it has been written down. */
+  readonly placement?: Pick<StandbyMirrorStatus, 'node' | 'pool' | 'volume' | 'accepted'>;
+  readonly findings: readonly Finding[];
+}
+
+/** Plans one mirror: where its standby goes, what its agent is told, and how it stands. */
+export function planMirror(fact: MirrorFact, context: MirrorContext): MirrorStep {
+  const { volume, primary } = context;
+  if (volume === undefined)
+    return says('VolumeNotFound', `there is no PrimaryVolume ${volumeName(fact)} in this namespace`);
+  switch (fact.standing) {
+    case 'foreign':
+      return says(
+        'VolumeReplaced',
+        `the standby is of an earlier PrimaryVolume ${volumeName(fact)}; delete this mirror and create it again`,
+      );
+    case 'promoted':
+      return says(
+        'Promoted',
+        `its copy on node ${primary?.node} is the primary now (epoch ${primary?.epoch}); nothing mirrors to it`,
+      );
+    case 'former':
+      return says(
+        'FormerPrimary',
+        `its copy on node ${fact.placed?.node} was the primary in epoch ${fact.view?.epoch} and is left as it is`,
+      );
+    case 'being-promoted':
+      return says(
+        'PromotionInProgress',
+        `its copy on node ${fact.placed?.node} has been told of a newer epoch than ${primary?.epoch}`,
+      );
+    default:
+      return planStandby(fact, volume, context);
+  }
+}
+
+function planStandby(fact: MirrorFact, volume: PrimaryVolume, context: MirrorContext): MirrorStep {
+  if (!fact.spec.ok) return says('Invalid', describeViolations(fact.spec.violations));
+  if (isDeleting(volume)) return says('VolumeDeleting', `PrimaryVolume ${volume.metadata.name} is being deleted`);
+  const { volumeSpec, primary } = context;
+  if (fact.placed === undefined) {
+    if (volumeSpec === undefined || primary === undefined) return volumeNotReady(volume);
+    return planPlacement(fact, fact.spec.value, volume, volumeSpec, primary, context.world);
+  }
+  const wanted = standbySpec(fact, fact.spec.value, volume, context);
+  if (wanted === undefined) return { findings: linkFindings(fact, context) };
+  const action = { type: 'put-volume', node: fact.placed.node, volume: fact.placed.volume, spec: wanted } as const;
+  const failure = failureOf(context.world.outcomes, action);
+  if (failure === undefined) return { action, findings: linkFindings(fact, context) };
+  const [, ...others] = linkFindings(fact, context);
+  return { findings: [notReadyAfter(failure), ...others] };
+}
+
+function says(reason: string, message: string): MirrorStep {
+  return { findings: [notReady(reason, message), { type: 'InSync', status: 'False', reason, message }] };
+}
+
+function volumeNotReady(volume: PrimaryVolume): MirrorStep {
+  return says('VolumeNotReady', `PrimaryVolume ${volume.metadata.name} is not ready yet`);
+}
+
+function volumeName(fact: MirrorFact): string {
+  return fact.mirror.spec.primaryVolumeRef?.name ?? '(none)';
+}
+
+function planPlacement(
+  fact: MirrorFact,
+  spec: StandbyMirrorSpec,
+  volume: PrimaryVolume,
+  volumeSpec: PrimaryVolumeSpec,
+  primary: PrimaryFact,
+  world: VolumeWorld,
+): MirrorStep {
+  const placement = place(
+    {
+      owner: fact.mirror.metadata.uid,
+      nodeName: spec.nodeName,
+      nodeSelector: spec.nodeSelector,
+      pool: spec.pool,
+      bytes: parseQuantity(volumeSpec.size),
+      buffer: spec.buffer && { pool: spec.buffer.pool, bytes: parseQuantity(spec.buffer.capacity) },
+      taken: takenNodes(fact, volume, primary, world),
+    },
+    world.cluster,
+  );
+  if (!placement.ok) return says(placement.reason, placement.message);
+  return placedOn(placement, spec, volume);
+}
+
+function placedOn(placement: Placement & { ok: true }, spec: StandbyMirrorSpec, volume: PrimaryVolume): MirrorStep {
+  return {
+    placement: {
+      node: placement.node,
+      pool: spec.pool,
+      volume: agentVolumeName(volume),
+      accepted: acceptedPart(standbyMirrors, spec),
+    },
+    ...says('Pending', `the standby is being created on node ${placement.node}`),
+  };
+}
+
+/** A node holds one copy of a volume at most: a second one would be lost together with the first. */
+function takenNodes(
+  fact: MirrorFact,
+  volume: PrimaryVolume,
+  primary: PrimaryFact,
+  world: VolumeWorld,
+): Map<string, string> {
+  const taken = new Map<string, string>();
+  for (const copy of volume.status?.copies ?? []) {
+    if (copy.name !== fact.name)
+      taken.set(copy.node, `node ${copy.node} has the copy ${copy.name} of the volume already`);
+  }
+  for (const other of world.mirrors) {
+    const node = other.status?.node;
+    if (node !== undefined && other.metadata.name !== fact.name) {
+      taken.set(node, `node ${node} has the standby of mirror ${other.metadata.name} already`);
+    }
+  }
+  taken.set(primary.node, `node ${primary.node} has the primary: a standby beside it would be lost together with it`);
+  return taken;
+}
+
+/**
+ * What the standby's agent has to be told, or undefined if nothing. It waits for a primary that is there, keeps the epoch
+ * of that, and is never told a lower one than it has.
+ */
+function standbySpec(
+  fact: MirrorFact,
+  spec: StandbyMirrorSpec,
+  volume: PrimaryVolume,
+  { volumeSpec, primary }: MirrorContext,
+): VolumeSpecInput | undefined {
+  const { placed, observation, view } = fact;
+  const primaryView = primary && viewOf(primary.observation);
+  if (placed === undefined || volumeSpec === undefined || primary === undefined || !isHeld(fact.mirror))
+    return undefined;
+  if (primaryView === undefined || primary.trouble !== undefined) return undefined;
+  if (observation?.kind === 'absent') {
+    return newCopySpec(volume, volumeSpec, {
+      pool: placed.pool,
+      role: 'standby',
+      epoch: primary.epoch,
+      buffer: spec.buffer,
+    });
+  }
+  if (view === undefined || view.state === 'Recovering') return undefined;
+  const changed = changedCopySpec(view, volume, {
+    epoch: primary.epoch,
+    size: parseQuantity(volumeSpec.size),
+    buffer: spec.buffer,
+    mirrors: view.mirrors.map(({ name, address, mode }) => ({ name, address, mode })),
+    onLoss: 'suspend',
+  });
+  return isAsSpecified(view, changed) ? undefined : changed;
+}

@@ -1,0 +1,159 @@
+import type { MirrorSpec, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
+import { parseQuantity } from '../../common/quantity.ts';
+import type { Finding } from '../resources/conditions.ts';
+import { originCopy, type PrimaryVolume, type PrimaryVolumeSpec } from '../resources/primary-volume.ts';
+import { type AgentAction, failureOf } from './actions.ts';
+import { changedCopySpec, isAsSpecified, newCopySpec } from './copy-spec.ts';
+import { failureReason } from './findings.ts';
+import { isLinkable, type MirrorFact } from './mirror-facts.ts';
+import { isDeleting, isHeld } from './object-plan.ts';
+import type { PrimaryFact } from './primary.ts';
+import { agentVolumeName, type VolumeWorld } from './volume-world.ts';
+
+/** What the primary's agent is to be told, and how that is going. */
+export interface PrimaryPlan {
+  readonly action: AgentAction | undefined;
+  readonly configured: Finding;
+}
+
+/**
+ * The primary is created, then told of its mirrors, its buffer and its size. Its role and its epoch are never changed:
+ * only what it is already (or, before it exists, the epoch of the status) is ever asked for.
+ * @param spec undefined while the spec is invalid: then nothing but the links changes.
+ */
+export function planPrimary(
+  world: VolumeWorld,
+  volume: PrimaryVolume,
+  spec: PrimaryVolumeSpec | undefined,
+  primary: PrimaryFact,
+  mirrors: readonly MirrorFact[],
+): PrimaryPlan {
+  const wanted = wantedSpec(volume, spec, primary, mirrors);
+  if (wanted === undefined) return { action: undefined, configured: pending('there is no primary to set up yet') };
+  const action = {
+    type: 'put-volume',
+    node: primary.node,
+    volume: agentVolumeName(volume),
+    spec: wanted.spec,
+  } as const;
+  const failure = failureOf(world.outcomes, action);
+  const configured: Finding = {
+    type: 'Configured',
+    status: wanted.needed ? 'False' : 'True',
+    reason: failure
+      ? failureReason(failure.code)
+      : (wanted.waitsFor?.reason ?? (wanted.needed ? 'Pending' : 'AsSpecified')),
+    message: failure?.message ?? wanted.waitsFor?.message ?? (wanted.needed ? 'the primary is being set up' : ''),
+  };
+  const waiting = wanted.waitsFor !== undefined;
+  return {
+    action: wanted.needed && failure === undefined ? action : undefined,
+    configured: waiting ? { ...configured, status: 'False' } : configured,
+  };
+}
+
+function pending(message: string): Finding {
+  return { type: 'Configured', status: 'False', reason: 'Pending', message };
+}
+
+interface Wanted {
+  readonly spec: VolumeSpecInput;
+  readonly needed: boolean;
+  readonly waitsFor?: { readonly reason: string; readonly message: string } | undefined;
+}
+
+function wantedSpec(
+  volume: PrimaryVolume,
+  spec: PrimaryVolumeSpec | undefined,
+  primary: PrimaryFact,
+  mirrors: readonly MirrorFact[],
+): Wanted | undefined {
+  if (primary.trouble !== undefined || !isHeld(volume)) return undefined;
+  const { observation } = primary;
+  if (observation.kind === 'absent') return creation(volume, spec, primary);
+  if (observation.kind !== 'present' || !takesChanges(observation.view)) return undefined;
+  const { view } = observation;
+  const links = wantedLinks(volume, view, mirrors);
+  const size = wantedSize(spec, view, mirrors);
+  const recorded = volume.status?.copies?.find((copy) => copy.name === primary.copy)?.onLoss;
+  const onLoss = wantedOnLoss(mirrors) ?? recorded ?? 'suspend';
+  const changed = changedCopySpec(view, volume, {
+    epoch: view.epoch,
+    size: size.bytes,
+    buffer: primary.copy === originCopy ? spec?.buffer : mirrorBuffer(primary, mirrors),
+    mirrors: links,
+    onLoss,
+  });
+  const onLossDiffers = links.length > 0 && recorded !== onLoss;
+  return { spec: changed, needed: onLossDiffers || !isAsSpecified(view, changed), waitsFor: size.waitsFor };
+}
+
+/** Created once only: a primary that was there and is not any more is a loss, which an empty one would hide. */
+function creation(
+  volume: PrimaryVolume,
+  spec: PrimaryVolumeSpec | undefined,
+  primary: PrimaryFact,
+): Wanted | undefined {
+  const recorded = volume.status?.copies?.find((copy) => copy.name === primary.copy);
+  if (spec === undefined || recorded?.state !== 'Pending' || isDeleting(volume)) return undefined;
+  const { pool, epoch } = primary;
+  return { spec: newCopySpec(volume, spec, { pool, role: 'primary', epoch, buffer: spec.buffer }), needed: true };
+}
+
+function takesChanges(view: VolumeView): boolean {
+  return view.state === 'Ready' || view.state === 'Suspended';
+}
+
+function mirrorBuffer(primary: PrimaryFact, mirrors: readonly MirrorFact[]): PrimaryVolumeSpec['buffer'] {
+  const promoted = mirrors.find(({ name }) => name === primary.copy);
+  return promoted?.spec.ok ? promoted.spec.value.buffer : undefined;
+}
+
+/**
+ * The links of the mirrors that can have one; links of mirrors about which nothing can be said now stay as they are, and
+ * so do links that the operator did not make (someone set them up at the agent). Those of mirrors that are being deleted,
+ * or were abandoned, go.
+ */
+function wantedLinks(volume: PrimaryVolume, view: VolumeView, mirrors: readonly MirrorFact[]): MirrorSpec[] {
+  const kept = view.mirrors.filter((link) => {
+    const fact = mirrors.find(({ name }) => name === link.name);
+    if (fact !== undefined) return fact.standing !== 'promoted' && !isDeleting(fact.mirror);
+    return !volume.status?.copies?.some((copy) => copy.name === link.name);
+  });
+  const links = new Map(kept.map(({ name, address, mode }) => [name, { name, address, mode }]));
+  for (const fact of mirrors) {
+    const { address } = fact;
+    if (!isLinkable(fact) || !fact.spec.ok || address === undefined) continue;
+    const mode = fact.spec.value.mode === 'Synchronous' ? 'synchronous' : 'asynchronous';
+    links.set(fact.name, { name: fact.name, address, mode });
+  }
+  return [...links.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** One setting for all standbys of a volume: it suspends if any of its mirrors asks for that. */
+function wantedOnLoss(mirrors: readonly MirrorFact[]): 'suspend' | 'continue' | undefined {
+  const asked = mirrors
+    .filter(isLinkable)
+    .flatMap(({ spec }) => (spec.ok && spec.value.mode === 'Synchronous' ? [spec.value.onLoss] : []));
+  if (asked.length === 0) return undefined;
+  return asked.includes('Suspend') ? 'suspend' : 'continue';
+}
+
+/** A primary grows when every standby that it is linked to has grown: it must never be larger than one of them. */
+function wantedSize(
+  spec: PrimaryVolumeSpec | undefined,
+  view: VolumeView,
+  mirrors: readonly MirrorFact[],
+): { readonly bytes: number; readonly waitsFor?: { readonly reason: string; readonly message: string } } {
+  const wanted = spec === undefined ? view.size : parseQuantity(spec.size);
+  if (wanted <= view.size) return { bytes: view.size };
+  const smaller = mirrors.filter(
+    (fact) => fact.link !== undefined && !isDeleting(fact.mirror) && (fact.view?.size ?? 0) < wanted,
+  );
+  if (smaller.length === 0) return { bytes: wanted };
+  const names = smaller.map(({ name }) => name).join(', ');
+  return {
+    bytes: view.size,
+    waitsFor: { reason: 'Resizing', message: `waits until the standby of ${names} has grown` },
+  };
+}

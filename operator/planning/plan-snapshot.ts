@@ -1,0 +1,223 @@
+import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
+import type { SnapshotView } from '../../agent/api/contract/volumes.ts';
+import { parseQuantity } from '../../common/quantity.ts';
+import { type Finding, setConditions } from '../resources/conditions.ts';
+import { parseDurationMs } from '../resources/duration.ts';
+import { type Snapshot, type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
+import { acceptedPart, describeViolations, validateSpec } from '../resources/validate-spec.ts';
+import { type AgentAction, actionKey, type Failure } from './actions.ts';
+import { failureReason, notReady, notReadyAfter, unseen } from './findings.ts';
+import { blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
+import { locateSource, type SnapshotPlace } from './snapshot-source.ts';
+import { agentSnapshotName, type SnapshotWorld } from './snapshot-world.ts';
+
+export interface SnapshotPlan extends ObjectPlan<SnapshotStatus> {
+  readonly actions: readonly AgentAction[];
+  readonly settled: boolean;
+  /** Its retention is over: the object is to be deleted. */
+  readonly expired: boolean;
+  /** When its retention ends, in milliseconds since 1970. */
+  readonly expiresAtMs?: number | undefined;
+}
+
+/**
+ * Plans one snapshot. Where it is requested and where it will be is written down before it is requested, so that whatever
+ * happens afterwards it can be found again, and deleted. A request that was accepted is repeated until the snapshot is
+ * Ready: the agent answers what became of it.
+ */
+export function planSnapshot(world: SnapshotWorld): SnapshotPlan {
+  const { snapshot } = world;
+  if (isDeleting(snapshot)) return planDeletion(world);
+  const spec = validateSpec(snapshots, snapshot.spec, snapshot.status?.accepted);
+  if (!spec.ok) return live(world, snapshot.status ?? {}, [notReady('Invalid', describeViolations(spec.violations))]);
+  if (snapshot.status?.takenAt !== undefined) return planKept(world, snapshot.status, spec.value);
+  const place = locateSource(world, spec.value);
+  if (!place.ok) return live(world, snapshot.status ?? {}, [notReady(place.reason, place.message)]);
+  return planRequest(world, spec.value, place);
+}
+
+function planRequest(world: SnapshotWorld, spec: SnapshotSpec, place: SnapshotPlace & { ok: true }): SnapshotPlan {
+  const { snapshot } = world;
+  const { node, requestedFrom, volume, copy } = place;
+  const where: SnapshotStatus = { node, requestedFrom, volume, copy, snapshot: agentSnapshotName(snapshot) };
+  const status = { ...where, accepted: acceptedPart(snapshots, spec) };
+  const recorded = isHeld(snapshot) && sameWhere(snapshot.status, where);
+  if (!recorded) return live(world, status, [notReady('Pending', `it is being requested from node ${requestedFrom}`)]);
+  const action: AgentAction = {
+    type: 'put-snapshot',
+    node: requestedFrom,
+    volume,
+    snapshot: agentSnapshotName(snapshot),
+    request: toRequest(spec, place.mirror),
+  };
+  const outcome = world.outcomes.get(actionKey(action));
+  if (outcome === undefined)
+    return { ...live(world, status, [notReady('Pending', 'it is being requested')]), actions: [action] };
+  if (!outcome.ok) return live(world, status, [refusal(outcome.failure, world, place)]);
+  if (outcome.snapshot === undefined) return live(world, status, [notReady('Pending', 'it has been requested')]);
+  return described(world, { ...status, ...measured(outcome.snapshot) }, outcome.snapshot, spec);
+}
+
+function sameWhere(status: SnapshotStatus | undefined, where: SnapshotStatus): boolean {
+  return (['node', 'requestedFrom', 'volume', 'copy', 'snapshot'] as const).every(
+    (field) => status?.[field] === where[field],
+  );
+}
+
+function toRequest(spec: SnapshotSpec, mirror: string | undefined): SnapshotRequestInput {
+  const { lull, freeze } = spec.consistency;
+  return {
+    ...(mirror === undefined ? {} : { mirror }),
+    ...(lull === undefined
+      ? {}
+      : {
+          lull: {
+            quietForMs: parseDurationMs(lull.quietFor),
+            thresholdBytesPerSecond: parseQuantity(lull.thresholdPerSecond),
+            timeoutMs: parseDurationMs(lull.timeout),
+            onTimeout: lull.onTimeout === 'Take' ? 'take' : 'fail',
+          },
+        }),
+    ...(freeze === undefined ? {} : { freeze: { timeoutMs: parseDurationMs(freeze.timeout) } }),
+  };
+}
+
+/** Why the agent refused, as the reason that tells what to do. It is asked again, less and less often. */
+function refusal(failure: Failure, world: SnapshotWorld, place: SnapshotPlace & { ok: true }): Finding {
+  if (failure.code === 'NotReady')
+    return notReady(place.mirror === undefined ? 'NotReady' : 'MirrorNotInSync', failure.message);
+  const view = world.holder?.kind === 'present' ? world.holder.view : undefined;
+  const maxSnapshots = view?.buffer?.maxSnapshots;
+  if (
+    failure.code === 'NoSpace' &&
+    maxSnapshots !== undefined &&
+    view !== undefined &&
+    view.snapshots.length >= maxSnapshots
+  ) {
+    return notReady(
+      'MaxSnapshotsReached',
+      `${failure.message} (${maxSnapshots} snapshots are kept there; delete one, or raise buffer.maxSnapshots)`,
+    );
+  }
+  return notReadyAfter(failure);
+}
+
+/** A snapshot that was taken: it is only looked after. */
+function planKept(world: SnapshotWorld, status: SnapshotStatus, spec: SnapshotSpec): SnapshotPlan {
+  const { held } = world;
+  const node = status.node ?? '';
+  if (held === undefined) return live(world, status, [notReady('Pending', `node ${node} has not been asked yet`)]);
+  switch (held.kind) {
+    case 'present':
+      return described(world, { ...status, ...measured(held.view) }, held.view, spec);
+    case 'absent':
+      return live(world, status, [
+        notReady('Lost', `node ${node} does not have it any more: its copy of the volume was removed or lost`),
+      ]);
+    default: {
+      const { reason, message } = unseen(node, held);
+      return live(world, status, [{ type: 'Ready', status: 'Unknown', reason, message }]);
+    }
+  }
+}
+
+function described(world: SnapshotWorld, status: SnapshotStatus, view: SnapshotView, spec: SnapshotSpec): SnapshotPlan {
+  const deleteAfter = spec.retention?.deleteAfter;
+  const expiresAtMs =
+    deleteAfter === undefined || status.takenAt === undefined
+      ? undefined
+      : Date.parse(status.takenAt) + parseDurationMs(deleteAfter);
+  const expired = expiresAtMs !== undefined && expiresAtMs <= world.nowMs;
+  return { ...live(world, status, [viewFinding(view)]), expired, ...(expired ? {} : { expiresAtMs }) };
+}
+
+function viewFinding(view: SnapshotView): Finding {
+  if (view.state === 'Waiting') {
+    return notReady('Waiting', view.reason ?? 'its barrier is still to come');
+  }
+  if (view.state === 'Invalid' || !view.valid) {
+    return notReady('Invalidated', view.reason ?? 'its content is lost');
+  }
+  return { type: 'Ready', status: 'True', reason: 'Taken', message: '' };
+}
+
+function measured(view: SnapshotView): SnapshotStatus {
+  if (view.state === 'Waiting') return {};
+  const { takenAt, consistency, size, bufferBytes, exclusiveBytes, readers } = view;
+  return {
+    ...(takenAt === undefined ? {} : { takenAt }),
+    ...(consistency === undefined ? {} : { consistency }),
+    ...(size === undefined ? {} : { sizeBytes: size }),
+    bufferBytes,
+    exclusiveBytes,
+    readers,
+  };
+}
+
+function live(world: SnapshotWorld, status: SnapshotStatus, findings: readonly Finding[]): SnapshotPlan {
+  const { snapshot } = world;
+  return {
+    status: withConditions(world, status, findings),
+    finalizer: isHeld(snapshot) ? 'keep' : 'hold',
+    actions: [],
+    settled: findings.every(({ status: state, reason }) => state === 'True' || standing.includes(reason)),
+    expired: false,
+  };
+}
+
+/** Reasons that only a change of an object, or nothing, can end. */
+const standing = ['Invalid', 'Invalidated', 'Lost', 'NoBuffer'];
+
+/**
+ * It is deleted where it is; one that was not seen Ready may still be waiting at the primary, which forgets it first, so
+ * that no barrier makes it afterwards.
+ */
+function planDeletion(world: SnapshotWorld): SnapshotPlan {
+  const { snapshot } = world;
+  const { node, requestedFrom, volume, snapshot: name, takenAt } = snapshot.status ?? {};
+  if (node === undefined || volume === undefined || name === undefined) return going(world, [], undefined);
+  const places =
+    takenAt === undefined && requestedFrom !== undefined && requestedFrom !== node ? [requestedFrom, node] : [node];
+  const steps = places.map((place) => {
+    const action: AgentAction = { type: 'delete-snapshot', node: place, volume, snapshot: name };
+    return { action, outcome: world.outcomes.get(actionKey(action)) };
+  });
+  const failed = steps.flatMap(({ outcome }) => (outcome?.ok === false ? [outcome.failure] : []))[0];
+  if (failed !== undefined && isAbandoned(snapshot)) return going(world, [], undefined);
+  return going(
+    world,
+    steps.filter(({ outcome }) => outcome === undefined).map(({ action }) => action),
+    failed,
+  );
+}
+
+function going(world: SnapshotWorld, actions: readonly AgentAction[], failure: Failure | undefined): SnapshotPlan {
+  const { snapshot } = world;
+  const released = actions.length === 0 && failure === undefined;
+  const findings = [notReady('Deleting', 'it is being deleted')];
+  if (failure !== undefined) {
+    const message = `it could not be removed from its node: ${failure.message}`;
+    findings.push(blockedFinding({ reason: failureReason(failure.code), message }));
+  }
+  return {
+    status: withConditions(world, snapshot.status ?? {}, findings),
+    finalizer: released && isHeld(snapshot) ? 'release' : 'keep',
+    actions,
+    settled: false,
+    expired: false,
+  };
+}
+
+function withConditions(world: SnapshotWorld, status: SnapshotStatus, findings: readonly Finding[]): SnapshotStatus {
+  const { generation } = world.snapshot.metadata;
+  return {
+    ...status,
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+    conditions: setConditions(world.snapshot.status?.conditions, findings, { now: world.now, generation }),
+  };
+}
+
+/** Whether the object asks the agent that holds it about itself; before that, there is nothing to ask. */
+export function isTaken(snapshot: Snapshot): boolean {
+  return snapshot.status?.takenAt !== undefined;
+}

@@ -1,0 +1,266 @@
+import { parseQuantity } from '../../common/quantity.ts';
+import type { Validation } from '../../common/validation.ts';
+import { type Finding, setConditions } from '../resources/conditions.ts';
+import {
+  originCopy,
+  type PrimaryVolume,
+  type PrimaryVolumeSpec,
+  type PrimaryVolumeStatus,
+  primaryVolumes,
+} from '../resources/primary-volume.ts';
+import { type StandbyMirror, type StandbyMirrorStatus, standbyMirrors } from '../resources/standby-mirror.ts';
+import { acceptedPart, describeViolations } from '../resources/validate-spec.ts';
+import type { AgentAction } from './actions.ts';
+import { notReady } from './findings.ts';
+import { type MirrorContext, type MirrorFact, mirrorFacts } from './mirror-facts.ts';
+import { bufferFinding, measuredStatus } from './mirror-status.ts';
+import { blockedFinding, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
+import { place } from './placement.ts';
+import { type DeletionStep, planMirrorDeletion, planVolumeDeletion } from './plan-deletion.ts';
+import { planMirror } from './plan-mirror.ts';
+import { planPrimary } from './plan-primary.ts';
+import { findPrimary, type PrimaryFact } from './primary.ts';
+import { copiesStatus, primaryFinding, protectedFinding } from './volume-status.ts';
+import { agentVolumeName, type VolumeWorld, validVolumeSpec, viewOf } from './volume-world.ts';
+
+/**
+ * What is to become of a volume and its mirrors. The actions may be done only after the objects are as planned: a node that
+ * was chosen is written down first, so that no restart chooses another, and a finalizer is on an object before anything is
+ * created for it.
+ */
+export interface VolumePlan {
+  readonly volume: ObjectPlan<PrimaryVolumeStatus> | undefined;
+  /** By name. */
+  readonly mirrors: ReadonlyMap<string, ObjectPlan<StandbyMirrorStatus>>;
+  readonly actions: readonly AgentAction[];
+  /** Nothing is expected to change by itself soon. */
+  readonly settled: boolean;
+}
+
+/**
+ * Plans a volume and its mirrors together, because they share the primary's agent. Pure and idempotent: once everything
+ * planned is done and observed, planning again yields no action and the same statuses.
+ *
+ * It never asks an agent to be primary that is not, except to create the volume; never to be standby that is not, except
+ * to create it; and never for an epoch below the one it has.
+ */
+export function planVolume(world: VolumeWorld): VolumePlan {
+  const { volume } = world;
+  const primary = volume && findPrimary(world, volume);
+  const facts = mirrorFacts(world, volume, primary);
+  const spec = volume && validVolumeSpec(volume);
+  const context: MirrorContext = { world, volume, volumeSpec: spec?.ok ? spec.value : undefined, primary };
+  const mirrors = facts.map((fact) => planOneMirror(fact, context));
+  const main = volume && spec && planOneVolume(world, volume, spec, primary, facts);
+  return {
+    volume: main?.plan,
+    mirrors: new Map(mirrors.map(({ name, plan }) => [name, plan])),
+    actions: [...mirrors.flatMap(({ actions }) => actions), ...(main?.actions ?? [])],
+    settled: (main?.settled ?? true) && mirrors.every(({ settled }) => settled),
+  };
+}
+
+interface Planned<Status> {
+  readonly plan: ObjectPlan<Status>;
+  readonly actions: readonly AgentAction[];
+  readonly settled: boolean;
+}
+
+function planOneMirror(
+  fact: MirrorFact,
+  context: MirrorContext,
+): Planned<StandbyMirrorStatus> & { readonly name: string } {
+  const { mirror, name } = fact;
+  if (isDeleting(mirror)) {
+    const step = planMirrorDeletion(context.world, fact, context.volume, context.primary);
+    const status = {
+      ...kept(mirror),
+      ...measuredStatus(fact),
+      ...conditions(mirror, deletionFindings(step), context.world),
+    };
+    return { name, ...deleted(mirror, step, status) };
+  }
+  const step = planMirror(fact, context);
+  const spec = fact.spec.ok ? fact.spec.value : undefined;
+  const findings = [...step.findings, ...mirrorWarnings(fact, context)];
+  const refreshed =
+    fact.placed !== undefined && spec !== undefined ? { accepted: acceptedPart(standbyMirrors, spec) } : {};
+  const status: StandbyMirrorStatus = {
+    ...kept(mirror),
+    ...refreshed,
+    ...step.placement,
+    ...measuredStatus(fact),
+    ...conditions(mirror, findings, context.world),
+  };
+  const actions = step.action === undefined ? [] : [step.action];
+  return { name, plan: { status, finalizer: isHeld(mirror) ? 'keep' : 'hold' }, actions, settled: isSettled(findings) };
+}
+
+function kept(mirror: StandbyMirror): StandbyMirrorStatus {
+  const { node, pool, volume, accepted } = mirror.status ?? {};
+  return definedOnly({ node, pool, volume, accepted });
+}
+
+function mirrorWarnings(fact: MirrorFact, context: MirrorContext): Finding[] {
+  if (!fact.spec.ok) return [];
+  const { buffer, failover } = fact.spec.value;
+  const separate = bufferFinding(context, fact.placed?.node, fact.placed?.pool, buffer?.pool);
+  const automatic: Finding = {
+    type: 'FailoverReady',
+    status: 'False',
+    reason: 'NotSupported',
+    message: 'this release does not fail over by itself; a standby is promoted by hand, at its agent',
+  };
+  return [...(separate === undefined ? [] : [separate]), ...(failover.policy === 'Automatic' ? [automatic] : [])];
+}
+
+function planOneVolume(
+  world: VolumeWorld,
+  volume: PrimaryVolume,
+  spec: Validation<PrimaryVolumeSpec>,
+  primary: PrimaryFact | undefined,
+  mirrors: readonly MirrorFact[],
+): Planned<PrimaryVolumeStatus> {
+  if (isDeleting(volume)) return planVolumeGoing(world, volume, primary, mirrors);
+  const finalizer = isHeld(volume) ? 'keep' : 'hold';
+  if (primary === undefined) {
+    const status = spec.ok
+      ? planCreation(world, volume, spec.value)
+      : unplaced(world, volume, invalid(spec.violations));
+    return { plan: { status, finalizer }, actions: [], settled: status.node === undefined };
+  }
+  const setup = planPrimary(world, volume, spec.ok ? spec.value : undefined, primary, mirrors);
+  const findings = [
+    spec.ok ? primaryFinding(volume, primary) : invalid(spec.violations),
+    protectedFinding(primary, mirrors),
+    setup.configured,
+    ...ownBufferWarning(world, spec, primary),
+  ];
+  const accepted = spec.ok ? { accepted: acceptedPart(primaryVolumes, spec.value) } : {};
+  const status = {
+    ...placedStatus(world, volume, primary, mirrors),
+    ...accepted,
+    ...conditions(volume, findings, world),
+  };
+  const actions = setup.action === undefined ? [] : [setup.action];
+  return { plan: { status, finalizer }, actions, settled: isSettled(findings) };
+}
+
+function planVolumeGoing(
+  world: VolumeWorld,
+  volume: PrimaryVolume,
+  primary: PrimaryFact | undefined,
+  mirrors: readonly MirrorFact[],
+): Planned<PrimaryVolumeStatus> {
+  const step = planVolumeDeletion(world, volume);
+  const setup = primary && planPrimary(world, volume, undefined, primary, mirrors);
+  // While dependents are waited for, the primary still has to be told of mirrors that go.
+  const actions = step.actions.length === 0 && setup?.action !== undefined ? [setup.action] : step.actions;
+  const placed = primary === undefined ? {} : placedStatus(world, volume, primary, mirrors);
+  const status = { ...placed, ...conditions(volume, deletionFindings(step), world) };
+  return deleted(volume, { ...step, actions }, status);
+}
+
+function ownBufferWarning(world: VolumeWorld, spec: Validation<PrimaryVolumeSpec>, primary: PrimaryFact): Finding[] {
+  if (!spec.ok || primary.copy !== originCopy) return [];
+  const finding = bufferFinding({ world }, primary.node, primary.pool, spec.value.buffer?.pool);
+  return finding === undefined ? [] : [finding];
+}
+
+function planCreation(world: VolumeWorld, volume: PrimaryVolume, spec: PrimaryVolumeSpec): PrimaryVolumeStatus {
+  const placement = place(
+    {
+      owner: volume.metadata.uid,
+      nodeName: spec.nodeName,
+      nodeSelector: spec.nodeSelector,
+      pool: spec.pool,
+      bytes: parseQuantity(spec.size),
+      buffer: spec.buffer && { pool: spec.buffer.pool, bytes: parseQuantity(spec.buffer.capacity) },
+      taken: new Map(),
+    },
+    world.cluster,
+  );
+  if (!placement.ok) return unplaced(world, volume, notReady(placement.reason, placement.message));
+  const { node } = placement;
+  const creating = notReady('Pending', `it is being created on node ${node}`);
+  return {
+    node,
+    pool: spec.pool,
+    epoch: 1,
+    volume: agentVolumeName(volume),
+    copies: [{ name: originCopy, node, pool: spec.pool, role: 'Primary', state: 'Pending' }],
+    accepted: acceptedPart(primaryVolumes, spec),
+    ...conditions(volume, [creating, protectedFinding(undefined, [])], world),
+  };
+}
+
+function unplaced(world: VolumeWorld, volume: PrimaryVolume, finding: Finding): PrimaryVolumeStatus {
+  return conditions(volume, [finding], world);
+}
+
+function placedStatus(
+  world: VolumeWorld,
+  volume: PrimaryVolume,
+  primary: PrimaryFact,
+  mirrors: readonly MirrorFact[],
+): PrimaryVolumeStatus {
+  const view = viewOf(primary.observation);
+  const { status } = volume;
+  return definedOnly({
+    node: primary.node,
+    pool: primary.pool,
+    epoch: primary.epoch,
+    volume: agentVolumeName(volume),
+    sizeBytes: view?.size ?? status?.sizeBytes,
+    nbd: view?.nbd ?? status?.nbd,
+    copies: copiesStatus(world, volume, primary, mirrors),
+    accepted: status?.accepted,
+  });
+}
+
+function invalid(violations: Parameters<typeof describeViolations>[0]): Finding {
+  return notReady('Invalid', describeViolations(violations));
+}
+
+function deleted<Status>(object: PrimaryVolume | StandbyMirror, step: DeletionStep, status: Status): Planned<Status> {
+  const finalizer = step.released && isHeld(object) ? 'release' : 'keep';
+  return { plan: { status, finalizer }, actions: step.released ? [] : step.actions, settled: false };
+}
+
+function deletionFindings(step: DeletionStep): Finding[] {
+  const going = notReady('Deleting', 'it is being deleted');
+  return step.blocker === undefined ? [going] : [going, blockedFinding(step.blocker)];
+}
+
+function conditions(
+  object: PrimaryVolume | StandbyMirror,
+  findings: readonly Finding[],
+  world: VolumeWorld,
+): Pick<PrimaryVolumeStatus, 'observedGeneration' | 'conditions'> {
+  const { generation } = object.metadata;
+  return {
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+    conditions: setConditions(object.status?.conditions, findings, { now: world.now, generation }),
+  };
+}
+
+/** Whether these findings change only when an object does, or are as they should be. */
+function isSettled(findings: readonly Finding[]): boolean {
+  const standing = [
+    'Invalid',
+    'VolumeNotFound',
+    'VolumeReplaced',
+    'Promoted',
+    'FormerPrimary',
+    'NoMirror',
+    'SameDisk',
+    'NotSupported',
+  ];
+  return findings.every(({ status, reason }) => status === 'True' || standing.includes(reason));
+}
+
+type Defined<T> = { [Key in keyof T]: Exclude<T[Key], undefined> };
+
+function definedOnly<T extends object>(value: T): Partial<Defined<T>> {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as Partial<Defined<T>>;
+}

@@ -1,0 +1,33 @@
+import type { SnapshotView } from '../../agent/api/contract/volumes.ts';
+import type { PrimaryVolume } from '../resources/primary-volume.ts';
+import type { Snapshot } from '../resources/snapshot.ts';
+import type { StandbyMirror } from '../resources/standby-mirror.ts';
+import type { Observation, Outcomes } from './actions.ts';
+
+/** Everything that the plan for a snapshot depends on. */
+export interface SnapshotWorld {
+  /** RFC 3339. */
+  readonly now: string;
+  readonly nowMs: number;
+  readonly snapshot: Snapshot;
+  /** The mirror of spec.source.mirror, if it exists. */
+  readonly mirror: StandbyMirror | undefined;
+  /** The volume of the mirror, or of spec.source.volume, if it exists. */
+  readonly volume: PrimaryVolume | undefined;
+  /** What the agent that holds the copy says about the volume; undefined while that is not known. */
+  readonly holder: Observation | undefined;
+  /** What that agent says about the snapshot. */
+  readonly held: HeldSnapshot | undefined;
+  readonly outcomes: Outcomes;
+}
+
+export type HeldSnapshot =
+  | { readonly kind: 'present'; readonly view: SnapshotView }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'unreachable'; readonly message: string }
+  | { readonly kind: 'no-agent' };
+
+/** The name of a snapshot at the agents: unique within its volume, whatever it is called in Kubernetes. */
+export function agentSnapshotName(snapshot: Snapshot): string {
+  return `snap-${snapshot.metadata.uid}`;
+}
