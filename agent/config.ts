@@ -30,6 +30,17 @@ const advertiseSchema = z.string().superRefine((text, context) => {
   }
 });
 
+/** One of the two kinds of pools. */
+export type PoolConfig = DirectoryPool | DevicePool;
+export interface DirectoryPool {
+  readonly name: string;
+  readonly directory: string;
+}
+export interface DevicePool {
+  readonly name: string;
+  readonly devices: readonly string[];
+}
+
 const poolSchema = z
   .strictObject({
     name: nameSchema,
@@ -38,7 +49,7 @@ const poolSchema = z
     /** Raw block devices, each for one volume or buffer. */
     devices: z.array(absolutePathSchema).min(1).optional(),
   })
-  .transform(({ name, directory, devices }, context) => {
+  .transform(({ name, directory, devices }, context): PoolConfig => {
     if (directory !== undefined && devices === undefined) return { name, directory };
     if (devices !== undefined && directory === undefined) return { name, devices };
     const found = directory === undefined ? 'neither' : 'both';
@@ -83,8 +94,8 @@ export const agentConfigSchema = z
   .superRefine((config, context) => {
     if ('insecure' in config.tls) checkLoopbackOnly(config, context);
     for (const [index, pool] of config.pools.entries()) {
-      if ('directory' in pool && pool.directory === config.stateDirectory) {
-        const message = 'must differ from stateDirectory; a directory below it is fine';
+      if ('directory' in pool && contains(pool.directory, config.stateDirectory)) {
+        const message = `must not contain the stateDirectory, ${config.stateDirectory}; a directory below that is fine`;
         context.addIssue({ code: 'custom', path: ['pools', index, 'directory'], message, input: pool.directory });
       }
     }
@@ -100,7 +111,6 @@ export const agentConfigSchema = z
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;
-export type PoolConfig = z.output<typeof poolSchema>;
 export type TlsConfig = z.output<typeof tlsSchema>;
 
 /** Without TLS everyone who can connect owns the volumes, so nobody outside this machine may be able to connect. */
@@ -118,30 +128,31 @@ function checkLoopbackOnly(
   }
 }
 
-/** Each name, directory and device once. */
+/** Each name and device once, and no directory in another's: whatever is in a pool's directory is taken for a volume. */
 function checkPools(pools: readonly PoolConfig[], context: z.core.$RefinementCtx): void {
-  const names = new Map<string, number>();
-  const places = new Map<string, string>();
   for (const [index, pool] of pools.entries()) {
-    const first = names.get(pool.name);
-    if (first !== undefined) {
-      const message = `pool ${JSON.stringify(pool.name)} is there already, as pools[${first}]`;
+    const earlier = pools.slice(0, index);
+    const namesake = earlier.findIndex(({ name }) => name === pool.name);
+    if (namesake >= 0) {
+      const message = `pool ${JSON.stringify(pool.name)} is there already, as pools[${namesake}]`;
       context.addIssue({ code: 'custom', path: [index, 'name'], message });
     }
-    names.set(pool.name, first ?? index);
-    for (const place of 'directory' in pool ? [pool.directory] : pool.devices) {
-      const owner = places.get(place);
-      if (owner !== undefined) {
-        const path = [index, 'directory' in pool ? 'directory' : 'devices'];
-        context.addIssue({
-          code: 'custom',
-          path,
-          message: `${place} belongs to pool ${JSON.stringify(owner)} already`,
-        });
-      }
-      places.set(place, owner ?? pool.name);
+    const other = earlier.find((candidate) => overlap(candidate, pool));
+    if (other) {
+      const path = [index, 'directory' in pool ? 'directory' : 'devices'];
+      const message = `must have nothing in common with that of pool ${JSON.stringify(other.name)}`;
+      context.addIssue({ code: 'custom', path, message, input: 'directory' in pool ? pool.directory : pool.devices });
     }
   }
+}
+
+function overlap(a: PoolConfig, b: PoolConfig): boolean {
+  if ('devices' in a) return 'devices' in b && a.devices.some((device) => b.devices.includes(device));
+  return 'directory' in b && (contains(a.directory, b.directory) || contains(b.directory, a.directory));
+}
+
+function contains(outer: string, inner: string): boolean {
+  return inner === outer || inner.startsWith(outer === '/' ? outer : `${outer}/`);
 }
 
 function checkAddress(text: string, context: z.core.$RefinementCtx): ReturnType<typeof parseAddress> | undefined {

@@ -129,7 +129,7 @@ describe('directories', () => {
     [
       '/var/lib/understudy/main',
       '/var/lib/understudy/',
-      'pools[0].directory: must differ from stateDirectory; a directory below it is fine, got "/var/lib/understudy"',
+      'pools[0].directory: must not contain the stateDirectory, /var/lib/understudy; a directory below that is fine, got "/var/lib/understudy"',
     ],
   ])('%s → %s', (from, to, mistake) => {
     expect(mistakesAfter(from, to)).toEqual([mistake]);
@@ -142,11 +142,19 @@ describe('pools', () => {
     [`${pool}  - { name: main, directory: /srv }\n`, 'pools[1].name: pool "main" is there already, as pools[0]'],
     [
       `${pool}  - { name: b, directory: /var/lib/understudy/main/ }\n`,
-      'pools[1].directory: /var/lib/understudy/main belongs to pool "main" already',
+      'pools[1].directory: must have nothing in common with that of pool "main", got "/var/lib/understudy/main"',
     ],
     [
       '  - { name: a, devices: [/dev/sdb] }\n  - { name: b, devices: [/dev/sdc, /dev/sdb] }\n',
-      'pools[1].devices: /dev/sdb belongs to pool "a" already',
+      'pools[1].devices: must have nothing in common with that of pool "a", got a list',
+    ],
+    [
+      `${pool}  - { name: b, directory: /var/lib/understudy/main/b }\n`,
+      'pools[1].directory: must have nothing in common with that of pool "main", got "/var/lib/understudy/main/b"',
+    ],
+    [
+      '  - { name: a, directory: /var }\n',
+      'pools[0].directory: must not contain the stateDirectory, /var/lib/understudy; a directory below that is fine, got "/var"',
     ],
     ['  - { name: a }\n', 'pools[0]: needs either directory or devices, found neither'],
     ['  - { name: a, directory: /a, devices: [/dev/a] }\n', 'pools[0]: needs either directory or devices, found both'],

@@ -1,0 +1,96 @@
+import { type Address, parseAddress } from '../common/address.ts';
+import { type Clock, delay } from '../common/clock.ts';
+import { UnderstudyError } from '../common/errors.ts';
+import type { Log } from '../common/log.ts';
+import type { ApiServer } from './api/fastify.ts';
+import { renewCertificates } from './api/listener.ts';
+import { createApi } from './api/server.ts';
+import type { AgentConfig } from './config.ts';
+import { openMounts } from './mounts.ts';
+import { StateLock } from './state-lock.ts';
+import { readTlsFiles, watchTlsFiles } from './tls-files.ts';
+import { startVolumes } from './volumes.ts';
+
+/** Requests under way have this long to finish; then their connections are cut. */
+const apiCloseTimeoutMs = 5_000;
+/** A little less than the 30 seconds after which Kubernetes kills a container. */
+const stopTimeoutMs = 25_000;
+
+export interface AgentContext {
+  /** Of Understudy. */
+  readonly version: string;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface Agent {
+  /** Where the API listens, with the port that the operating system chose if the configuration left it open. */
+  readonly api: Address;
+  /** Ends everything in order. @throws UnderstudyError Timeout if it takes too long; the process should then exit. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts an agent: the lock on its state, its volumes, its mounts, its API, each only when what it needs is there.
+ * @throws UnderstudyError Invalid for what is wrong with the configuration's files, InUse if another agent has the state
+ */
+export async function startAgent(config: AgentConfig, context: AgentContext): Promise<Agent> {
+  const { clock, log } = context;
+  const started = new AsyncDisposableStack();
+  try {
+    const tls = await readTlsFiles(config.tls);
+    const lock = await StateLock.acquire(config.stateDirectory);
+    started.defer(() => lock.release());
+    const volumes = await startVolumes(config, tls, context);
+    started.defer(() => volumes.stop());
+    const mounts = await openMounts(config, volumes, context);
+    volumes.useQuiescer(mounts);
+    started.defer(() => mounts.close());
+    const apiLog = log.child({ component: 'api' });
+    const app = await createApi({ volumes, mounts, version: context.version, tls, log: apiLog });
+    started.defer(() => closeApi(app, clock));
+    const api = await listen(app, parseAddress(config.api.listen));
+    const renewal = watchTlsFiles(config.tls, tls, {
+      clock,
+      log: apiLog,
+      onChange: (renewed) => renewCertificates(app.server, renewed),
+    });
+    started.defer(() => renewal.cancel());
+    log.info({ node: config.node, api, version: context.version }, 'agent started');
+    return { api, stop: () => stopInTime(started, clock) };
+  } catch (error) {
+    await started.disposeAsync();
+    throw error;
+  }
+}
+
+async function listen(app: ApiServer, address: Address): Promise<Address> {
+  try {
+    await app.listen(address);
+  } catch (cause) {
+    throw new UnderstudyError('Unavailable', `cannot listen on ${address.host}:${address.port} (api.listen)`, {
+      cause,
+    });
+  }
+  const bound = app.server.address();
+  return typeof bound === 'object' && bound !== null ? { host: address.host, port: bound.port } : address;
+}
+
+async function closeApi(app: ApiServer, clock: Clock): Promise<void> {
+  const cut = clock.after(apiCloseTimeoutMs, () => app.server.closeAllConnections());
+  await app.close();
+  cut.cancel();
+}
+
+async function stopInTime(started: AsyncDisposableStack, clock: Clock): Promise<void> {
+  const done = new AbortController();
+  const timeout = delay(clock, stopTimeoutMs, done.signal).then(() => {
+    throw new UnderstudyError('Timeout', `the agent did not stop within ${stopTimeoutMs} ms`);
+  });
+  try {
+    await Promise.race([started.disposeAsync(), timeout]);
+  } finally {
+    timeout.catch(() => undefined);
+    done.abort();
+  }
+}

@@ -1,0 +1,59 @@
+import { errorCode, errorMessage } from '../common/errors.ts';
+import type { Log } from '../common/log.ts';
+
+/** Something that runs until it is told to stop. */
+export interface Service {
+  readonly log: Log;
+  /** Ends everything in order and in bounded time. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a service and has it stopped by SIGTERM or SIGINT, also by one that comes while it starts. A second signal ends
+ * the process at once. The exit status is 0 after an orderly end, else 1.
+ *
+ * The process ends when the service has stopped: a handle that somebody forgot must not keep a container alive.
+ */
+export async function runService(start: () => Promise<Service>): Promise<void> {
+  const signalled = untilSignal();
+  let service: Service;
+  try {
+    service = await start();
+  } catch (error) {
+    process.stderr.write(`understudy: ${describe(error)}\n`);
+    process.exit(1);
+  }
+  const { log } = service;
+  process.on('uncaughtException', (error) => {
+    log.error({ error }, 'a defect: ending the process');
+    process.exit(1);
+  });
+  log.info({ signal: await signalled }, 'stopping');
+  try {
+    await service.stop();
+  } catch (error) {
+    log.error({ error }, 'did not stop in order');
+    process.exit(1);
+  }
+  log.info({}, 'stopped');
+  process.exit(0);
+}
+
+function untilSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let stopping = false;
+    const onSignal = (signal: NodeJS.Signals) => {
+      if (stopping) process.exit(1);
+      stopping = true;
+      resolve(signal);
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  });
+}
+
+/** What somebody can put right is told in words; a defect is shown with the place where it happened. */
+function describe(error: unknown): string {
+  if (errorCode(error) !== 'Internal' || !(error instanceof Error)) return errorMessage(error);
+  return error.stack ?? errorMessage(error);
+}
