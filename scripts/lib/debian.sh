@@ -3,6 +3,7 @@
 
 # What we look for, and the Debian package that has it.
 readonly tool_packages=(
+  libatomic.so.1=libatomic1 # Node.js itself, in the release that npm installs
   nbdinfo=libnbd-bin
   nbdfuse=libnbd-bin
   qemu-img=qemu-utils
@@ -26,6 +27,7 @@ readonly tool_packages=(
 
 has_tool() {
   case $1 in
+    lib*.so.*) compgen -G "/usr/lib/*/$1" >/dev/null ;;
     postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
@@ -45,7 +47,7 @@ forbid_database_cluster() {
   printf 'create_main_cluster = false\n' >/etc/postgresql-common/createcluster.d/understudy.conf
 }
 
-# Installs what is missing, as root; anyone else is told, and what needs it is left out.
+# Installs what is missing, as root; comes before use_node_modules, which may need it. Anyone else is told, and what needs it is left out.
 use_debian_tools() {
   PATH="$PATH:/usr/sbin:/sbin"
   export PATH
