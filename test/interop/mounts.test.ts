@@ -159,13 +159,15 @@ describe.skipIf(impossible)(`mounting${impossible ? ` (skipped: ${impossible})` 
     execFileSync('mkfs.xfs', ['-q', source.volumeFile('vol')]);
     const attempt = mounts.mountVolume('vol', 'm', volumeMount({ fsType: 'ext4' }));
     await expect(attempt).rejects.toMatchObject({ code: 'Conflict', message: expect.stringContaining('type xfs') });
-    await writeFile(source.volumeFile('vol'), Buffer.alloc(40 * mebibyte, 'x'));
-    const second = mounts.mountVolume('vol', 'm', volumeMount({ fsType: 'ext4' }));
+    const content = Buffer.alloc(40 * mebibyte, 'x');
+    await source.createVolume('full', content.length);
+    await writeFile(source.volumeFile('full'), content);
+    const second = mounts.mountVolume('full', 'm', volumeMount({ fsType: 'ext4' }));
     await expect(second).rejects.toMatchObject({
       code: 'Conflict',
       message: expect.stringContaining('never formatted'),
     });
-    expect((await readFile(source.volumeFile('vol'))).every((byte) => byte === 'x'.charCodeAt(0))).toBe(true);
+    expect((await readFile(source.volumeFile('full'))).equals(content)).toBe(true);
     expect(await leftovers(directory)).toEqual([]);
   });
 

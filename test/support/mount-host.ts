@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Commands, SystemCommands } from '../../agent/attach/commands.ts';
 import type { ExportSource } from '../../agent/attach/export-source.ts';
 import { FuseDriver } from '../../agent/attach/fuse-driver.ts';
-import { readLoopDevices, readMounts, readProcesses } from '../../agent/attach/host-state.ts';
+import { readMounts } from '../../agent/attach/host-state.ts';
 import { NodeMounts } from '../../agent/attach/node-mounts.ts';
 import type { StorageDirectory } from '../../agent/core/storage.ts';
 import { DiskDirectory } from '../../agent/store/disk-directory.ts';
@@ -77,17 +77,12 @@ export async function openMounts(
 /** Everything that attaching and mounting below a directory has left on this machine. */
 export async function leftovers(directory: string): Promise<string[]> {
   const mounts = (await readMounts()).filter((entry) => entry.mountPoint.startsWith(directory));
-  const loops = (await readLoopDevices()).filter((loop) => loop.backingFile.startsWith(directory));
-  const processes = (await readProcesses()).filter(
-    ({ command }) => command[0]?.endsWith('nbdfuse') && command.join(' ').includes(directory),
-  );
-  const files = (
-    await Promise.all(['attach', 'work'].map((name) => readdir(join(directory, name)).catch(() => [])))
-  ).flat();
+  const driver = await openFuseDriver(directory, new SystemCommands({ clock: systemClock }));
+  const attachments = await driver.list();
+  const files = await Promise.all(['attach', 'work'].map((name) => readdir(join(directory, name)).catch(() => [])));
   return [
     ...mounts.map((entry) => `mount ${entry.mountPoint} of ${entry.source}`),
-    ...loops.map((loop) => `${loop.device} on ${loop.backingFile}`),
-    ...processes.map((process) => `process ${process.pid}: ${process.command.join(' ')}`),
-    ...files.map((file) => `file ${file}`),
+    ...attachments.map(({ name, devices }) => `attachment ${name} with ${devices.join(' ') || 'no device'}`),
+    ...files.flat().map((file) => `file ${file}`),
   ];
 }

@@ -12,8 +12,7 @@ export interface ToolExportSourceOptions {
 }
 
 /**
- * Exports plain files through other people's NBD servers: nbdkit for live volumes, qemu-nbd with a qcow2 overlay for
- * scratch views. The servers are processes of their own; killServers ends also those that an earlier, killed user of the
+ * Exports plain files through qemu-nbd, scratch views with a qcow2 overlay between. The servers are processes of their own; killServers ends also those that an earlier, killed user of the
  * same directory has left, as the death of an agent ends its own server.
  */
 export class ToolExportSource implements ExportSource {
@@ -49,7 +48,7 @@ export class ToolExportSource implements ExportSource {
     const file = this.volumeFile(volume);
     const sizeBytes = await sizeOf(file);
     const socket = join(this.#directory, `${volume}.sock`);
-    await this.#serve(`live-${volume}`, socket, 'nbdkit', ['--foreground', '--unix', socket, 'file', file]);
+    await this.#serve(`live-${volume}`, { socket, exportName: volume, file, format: 'raw' });
     return { socket, exportName: volume, sizeBytes, blockSize: this.#blockSize, readOnly: false };
   }
 
@@ -66,8 +65,8 @@ export class ToolExportSource implements ExportSource {
     }
     const exportName = `${volume}@${snapshot}/${mount}`;
     const socket = `${overlay}.sock`;
-    const options = ['--persistent', '--shared=8', '--format=qcow2', '-x', exportName, '-k', socket];
-    await this.#serve(this.#scratchKey(volume, snapshot, mount), socket, 'qemu-nbd', [...options, overlay]);
+    const key = this.#scratchKey(volume, snapshot, mount);
+    await this.#serve(key, { socket, exportName, file: overlay, format: 'qcow2' });
     return { socket, exportName, sizeBytes, blockSize: this.#blockSize, readOnly: false };
   }
 
@@ -82,16 +81,30 @@ export class ToolExportSource implements ExportSource {
     for (const name of names.filter((file) => file.endsWith('.pid'))) await this.#stop(name.slice(0, -'.pid'.length));
   }
 
-  async #serve(key: string, socket: string, program: string, args: string[]): Promise<void> {
+  async #serve(
+    key: string,
+    served: { socket: string; exportName: string; file: string; format: string },
+  ): Promise<void> {
     const child = this.#running.get(key);
     if (child && child.exitCode === null && child.signalCode === null) return;
     await this.#stop(key);
+    const { socket, exportName, file, format } = served;
     await rm(socket, { force: true });
-    const started = spawn(program, args, { stdio: 'ignore', detached: true });
+    const options = [
+      '--persistent',
+      '--shared=8',
+      '--discard=unmap',
+      `--format=${format}`,
+      '-x',
+      exportName,
+      '-k',
+      socket,
+    ];
+    const started = spawn('qemu-nbd', [...options, file], { stdio: 'ignore', detached: true });
     this.#running.set(key, started);
     await writeFile(this.#pidFile(key), String(started.pid));
     started.unref();
-    await waitFor(() => exists(socket), { timeoutMs: 10_000, what: `${program} to listen on ${socket}` });
+    await waitFor(() => exists(socket), { timeoutMs: 10_000, what: `qemu-nbd to listen on ${socket}` });
   }
 
   async #stop(key: string): Promise<void> {
