@@ -1,0 +1,38 @@
+const apiVersion = 'understudy.dev/v1alpha1';
+
+/** Small and sparse, so that dozens of volumes fit anywhere. */
+export const volumeSize = 16 * 1024 * 1024;
+
+function custom(kind: string, namespace: string | undefined, name: string, spec: object): object {
+  const metadata = { name, ...(namespace === undefined ? {} : { namespace }) };
+  return { apiVersion, kind, metadata, spec };
+}
+
+/** The NodePool of one pool of an agent. */
+export function pool(node: string, name: string, directory: string): object {
+  const purpose = name === 'buffer' ? 'buffer' : 'volumes';
+  return custom('NodePool', undefined, `${node}-${name}`, { node, name, directory, purpose });
+}
+
+/** A small volume on node-a. */
+export function volume(namespace: string, name: string, spec: object = {}): object {
+  const usual = { size: '16Mi', nodeName: 'node-a', provisioning: 'Sparse' };
+  return custom('PrimaryVolume', namespace, name, { ...usual, ...spec });
+}
+
+/** Its mirror on node-b, with a snapshot buffer. */
+export function mirror(namespace: string, name: string, volumeName: string, spec: object = {}): object {
+  const buffer = { pool: 'buffer', capacity: '16Mi' };
+  const usual = { primaryVolumeRef: { name: volumeName }, nodeName: 'node-b', buffer };
+  return custom('StandbyMirror', namespace, name, { ...usual, ...spec });
+}
+
+/** A snapshot of a mirror, taken at once. */
+export function snapshot(namespace: string, name: string, mirrorName: string, spec: object = {}): object {
+  return custom('Snapshot', namespace, name, { source: { mirror: mirrorName }, ...spec });
+}
+
+/** What `kubectl apply -f -` takes. */
+export function manifest(...objects: object[]): string {
+  return JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
+}
