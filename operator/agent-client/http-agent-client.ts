@@ -1,3 +1,4 @@
+import type { Agent } from 'node:http';
 import { z } from 'zod';
 import { problemSchema } from '../../agent/api/contract/problem.ts';
 import { routePath, routes } from '../../agent/api/contract/routes.ts';
@@ -15,12 +16,15 @@ import { type Clock, systemClock } from '../../common/clock.ts';
 import { type ErrorCode, UnderstudyError } from '../../common/errors.ts';
 import { formatPath, validate } from '../../common/validation.ts';
 import type { AgentClient } from './agent-client.ts';
+import { type AgentTls, connectionsTo, sendRequest } from './http-request.ts';
 
 export interface HttpAgentOptions {
   /** For messages. */
   readonly node: string;
   /** Where the agent's API is, e.g. http://127.0.0.1:7071. */
   readonly url: string;
+  /** For an https address: the certificates to show and to expect. */
+  readonly tls?: AgentTls | undefined;
   readonly clock?: Clock;
   /** For an answer to a request that only reads. */
   readonly readTimeoutMs?: number;
@@ -35,6 +39,7 @@ export class HttpAgentClient implements AgentClient {
   readonly #node: string;
   readonly #url: string;
   readonly #clock: Clock;
+  readonly #connections: Agent;
   readonly #readTimeoutMs: number;
   readonly #writeTimeoutMs: number;
 
@@ -42,6 +47,7 @@ export class HttpAgentClient implements AgentClient {
     this.#node = options.node;
     this.#url = options.url.replace(/\/+$/, '');
     this.#clock = options.clock ?? systemClock;
+    this.#connections = connectionsTo(options.node, options.tls);
     this.#readTimeoutMs = options.readTimeoutMs ?? 5_000;
     this.#writeTimeoutMs = options.writeTimeoutMs ?? 60_000;
   }
@@ -97,13 +103,10 @@ export class HttpAgentClient implements AgentClient {
     const giveUp = new AbortController();
     const timer = this.#clock.after(timeoutMs, () => giveUp.abort());
     try {
-      const response = await fetch(this.#url + path, {
-        method,
-        signal: giveUp.signal,
-        ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
-      });
-      const text = await response.text();
-      if (!response.ok) throw this.#problem(response.status, text);
+      const url = this.#url + path;
+      const request = { url, method, signal: giveUp.signal, agent: this.#connections };
+      const { status, text } = await sendRequest(body === undefined ? request : { ...request, body });
+      if (status < 200 || status > 299) throw this.#problem(status, text);
       return text === '' ? null : this.#json(text);
     } catch (cause) {
       if (cause instanceof UnderstudyError) throw cause;

@@ -5,6 +5,7 @@ import type { AgentClient, AgentDirectory } from '../agent-client/agent-client.t
 import {
   type AgentAction,
   actionKey,
+  type Failure,
   type Observation,
   type Outcome,
   type Outcomes,
@@ -38,7 +39,7 @@ export class AgentActions {
       if (!(error instanceof UnderstudyError)) throw error;
       this.#log.warn({ node, volume, error: errorMessage(error) }, `${type} failed`);
       this.#metrics.acted(type, 'failed');
-      return { ok: false, action, failure: { code: errorCode(error), message: errorMessage(error) } };
+      return { ok: false, action, failure: toFailure(error) };
     }
   }
 
@@ -89,6 +90,11 @@ export class AgentActions {
     if (entry !== undefined) return entry.client;
     throw new UnderstudyError('Unavailable', `no agent is configured for node ${node}`);
   }
+}
+
+/** An agent that answered has given its status; what did not get there has none. */
+function toFailure(error: UnderstudyError): Failure {
+  return { code: errorCode(error), message: errorMessage(error), answered: error.labels.status !== undefined };
 }
 
 async function send(client: AgentClient, action: AgentAction) {

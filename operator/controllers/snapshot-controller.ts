@@ -63,13 +63,16 @@ export class SnapshotController {
     return { ...sources, ...(await this.#look(snapshot)) };
   }
 
-  /** What the agent that holds the snapshot says; before it was taken, about the volume only. */
-  async #look(snapshot: Snapshot): Promise<Pick<SnapshotWorld, 'holder' | 'held'>> {
-    const { node, volume, snapshot: name, takenAt } = snapshot.status ?? {};
-    const nothing = { holder: undefined, held: undefined };
+  /** What the agents say about the snapshot; before it was taken, about the volume. */
+  async #look(snapshot: Snapshot): Promise<Pick<SnapshotWorld, 'holder' | 'held' | 'requested'>> {
+    const { node, volume, snapshot: name, takenAt, requestedFrom } = snapshot.status ?? {};
+    const nothing = { holder: undefined, held: undefined, requested: undefined };
     if (node === undefined || volume === undefined || name === undefined) return nothing;
-    if (snapshot.metadata.deletionTimestamp !== undefined) return nothing;
     const { actions } = this.#context;
+    if (snapshot.metadata.deletionTimestamp !== undefined) {
+      if (takenAt !== undefined || requestedFrom === undefined || requestedFrom === node) return nothing;
+      return { ...nothing, requested: await actions.observeSnapshot(requestedFrom, volume, name) };
+    }
     if (takenAt === undefined) return { ...nothing, holder: await actions.observe(node, volume) };
     return { ...nothing, held: await actions.observeSnapshot(node, volume, name) };
   }

@@ -19,6 +19,8 @@ export type AgentAction =
 export interface Failure {
   readonly code: ErrorCode;
   readonly message: string;
+  /** The agent answered, and refused; else it could not be reached. */
+  readonly answered: boolean;
 }
 
 /** What became of the actions of an earlier round of the same reconciliation, by actionKey. */

@@ -1,17 +1,16 @@
-import type { ErrorCode } from '../../common/errors.ts';
 import type { Finding } from '../resources/conditions.ts';
 import type { Failure, Observation } from './actions.ts';
 
-/** The reason of a condition for what went wrong at an agent; its message goes with it. */
-export function failureReason(code: ErrorCode): string {
+/** The reason of a condition for what went wrong at an agent; the failure's message goes with it. */
+export function failureReason({ code, answered }: Failure): string {
+  if (!answered) return 'AgentUnreachable';
   switch (code) {
-    case 'Unavailable':
-    case 'Timeout':
-      return 'AgentUnreachable';
     case 'Invalid':
       return 'RefusedByAgent';
     case 'Io':
       return 'DiskFailed';
+    case 'Timeout':
+      return 'TimedOut';
     default:
       return code;
   }
@@ -22,7 +21,7 @@ export function notReady(reason: string, message: string): Finding {
 }
 
 export function notReadyAfter(failure: Failure): Finding {
-  return notReady(failureReason(failure.code), failure.message);
+  return notReady(failureReason(failure), failure.message);
 }
 
 /** Why nothing is known about a copy, for an observation that is not of a copy. */

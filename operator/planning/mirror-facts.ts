@@ -86,11 +86,19 @@ function standingOf(
   return view.role === 'primary' ? 'former' : 'standby';
 }
 
+/** What a mirror asks for that the agents of this release refuse; one such mirror must not hold up the others. */
+export function unsupported(spec: StandbyMirrorSpec): string | undefined {
+  return spec.mode === 'Asynchronous'
+    ? 'asynchronous mirrors are not supported by this release; use mode Synchronous'
+    : undefined;
+}
+
 /** Whether the primary is to have a link to it: its standby is there, and nothing speaks against it. */
 export function isLinkable(fact: MirrorFact): boolean {
   return (
     fact.standing === 'standby' &&
     fact.spec.ok &&
+    unsupported(fact.spec.value) === undefined &&
     fact.view !== undefined &&
     isHeld(fact.mirror) &&
     !isDeleting(fact.mirror)

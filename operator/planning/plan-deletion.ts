@@ -95,7 +95,7 @@ function unlinkBlocker(
   });
   if (failure !== undefined) {
     return {
-      reason: failureReason(failure.code),
+      reason: failureReason(failure),
       message: `the primary could not be told that the mirror goes: ${failure.message}`,
     };
   }
@@ -118,7 +118,7 @@ function removeCopy(world: VolumeWorld, node: string, volume: string, abandoned:
   if (failure === undefined) return { actions: [action], released: false };
   return abandoned
     ? released
-    : blocked(failureReason(failure.code), `its copy on node ${node} could not be removed: ${failure.message}`);
+    : blocked(failureReason(failure), `its copy on node ${node} could not be removed: ${failure.message}`);
 }
 
 function together(steps: readonly DeletionStep[]): DeletionStep {

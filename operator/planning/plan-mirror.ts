@@ -7,7 +7,7 @@ import { acceptedPart, describeViolations } from '../resources/validate-spec.ts'
 import { type AgentAction, failureOf } from './actions.ts';
 import { changedCopySpec, isAsSpecified, newCopySpec } from './copy-spec.ts';
 import { notReady, notReadyAfter } from './findings.ts';
-import type { MirrorContext, MirrorFact } from './mirror-facts.ts';
+import { type MirrorContext, type MirrorFact, unsupported } from './mirror-facts.ts';
 import { linkFindings } from './mirror-status.ts';
 import { isDeleting, isHeld } from './object-plan.ts';
 import { type Placement, place } from './placement.ts';
@@ -55,6 +55,8 @@ export function planMirror(fact: MirrorFact, context: MirrorContext): MirrorStep
 
 function planStandby(fact: MirrorFact, volume: PrimaryVolume, context: MirrorContext): MirrorStep {
   if (!fact.spec.ok) return says('Invalid', describeViolations(fact.spec.violations));
+  const refused = unsupported(fact.spec.value);
+  if (refused !== undefined) return says('NotSupported', refused);
   if (isDeleting(volume)) return says('VolumeDeleting', `PrimaryVolume ${volume.metadata.name} is being deleted`);
   const { volumeSpec, primary } = context;
   if (fact.placed === undefined) {

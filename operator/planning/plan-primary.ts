@@ -40,9 +40,7 @@ export function planPrimary(
   const configured: Finding = {
     type: 'Configured',
     status: wanted.needed ? 'False' : 'True',
-    reason: failure
-      ? failureReason(failure.code)
-      : (wanted.waitsFor?.reason ?? (wanted.needed ? 'Pending' : 'AsSpecified')),
+    reason: failure ? failureReason(failure) : (wanted.waitsFor?.reason ?? (wanted.needed ? 'Pending' : 'AsSpecified')),
     message: failure?.message ?? wanted.waitsFor?.message ?? (wanted.needed ? 'the primary is being set up' : ''),
   };
   const waiting = wanted.waitsFor !== undefined;

@@ -3,11 +3,11 @@ import type { SnapshotView } from '../../agent/api/contract/volumes.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import { type Finding, setConditions } from '../resources/conditions.ts';
 import { parseDurationMs } from '../resources/duration.ts';
-import { type Snapshot, type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
+import { type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
 import { acceptedPart, describeViolations, validateSpec } from '../resources/validate-spec.ts';
-import { type AgentAction, actionKey, type Failure } from './actions.ts';
+import { type AgentAction, actionKey, type Failure, failureOf } from './actions.ts';
 import { failureReason, notReady, notReadyAfter, unseen } from './findings.ts';
-import { blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
+import { type Blocker, blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
 import { locateSource, type SnapshotPlace } from './snapshot-source.ts';
 import { agentSnapshotName, type SnapshotWorld } from './snapshot-world.ts';
 
@@ -84,7 +84,7 @@ function toRequest(spec: SnapshotSpec, mirror: string | undefined): SnapshotRequ
 
 /** Why the agent refused, as the reason that tells what to do. It is asked again, less and less often. */
 function refusal(failure: Failure, world: SnapshotWorld, place: SnapshotPlace & { ok: true }): Finding {
-  if (failure.code === 'NotReady')
+  if (failure.answered && (failure.code === 'NotReady' || failure.code === 'Unavailable'))
     return notReady(place.mirror === undefined ? 'NotReady' : 'MirrorNotInSync', failure.message);
   const view = world.holder?.kind === 'present' ? world.holder.view : undefined;
   const maxSnapshots = view?.buffer?.maxSnapshots;
@@ -169,36 +169,41 @@ function live(world: SnapshotWorld, status: SnapshotStatus, findings: readonly F
 const standing = ['Invalid', 'Invalidated', 'Lost', 'NoBuffer'];
 
 /**
- * It is deleted where it is; one that was not seen Ready may still be waiting at the primary, which forgets it first, so
- * that no barrier makes it afterwards.
+ * It is deleted where it is. One that was not seen Ready may still be waiting at the primary: that is told to forget it
+ * first, and as long as it does not, the object stays, because the barrier would make the snapshot afterwards.
  */
 function planDeletion(world: SnapshotWorld): SnapshotPlan {
-  const { snapshot } = world;
+  const { snapshot, requested } = world;
   const { node, requestedFrom, volume, snapshot: name, takenAt } = snapshot.status ?? {};
   if (node === undefined || volume === undefined || name === undefined) return going(world, [], undefined);
-  const places =
-    takenAt === undefined && requestedFrom !== undefined && requestedFrom !== node ? [requestedFrom, node] : [node];
-  const steps = places.map((place) => {
-    const action: AgentAction = { type: 'delete-snapshot', node: place, volume, snapshot: name };
-    return { action, outcome: world.outcomes.get(actionKey(action)) };
-  });
-  const failed = steps.flatMap(({ outcome }) => (outcome?.ok === false ? [outcome.failure] : []))[0];
-  if (failed !== undefined && isAbandoned(snapshot)) return going(world, [], undefined);
-  return going(
-    world,
-    steps.filter(({ outcome }) => outcome === undefined).map(({ action }) => action),
-    failed,
-  );
+  const removal = (place: string): AgentAction => ({ type: 'delete-snapshot', node: place, volume, snapshot: name });
+  const removals =
+    takenAt !== undefined || requestedFrom === undefined || requestedFrom === node ? [] : [removal(requestedFrom)];
+  const forgetting = unfinished(world, removals);
+  if (forgetting !== undefined) return forgetting;
+  if (requested?.kind === 'present' && requested.view.state === 'Waiting' && !isAbandoned(snapshot)) {
+    const message = `it waits for its barrier at node ${requestedFrom}, and can be removed only after that`;
+    return going(world, [], { reason: 'Waiting', message });
+  }
+  return unfinished(world, [removal(node)]) ?? going(world, [], undefined);
 }
 
-function going(world: SnapshotWorld, actions: readonly AgentAction[], failure: Failure | undefined): SnapshotPlan {
+/** The plan while removals have not been done, or have failed; undefined when they are done, or were given up. */
+function unfinished(world: SnapshotWorld, removals: readonly AgentAction[]): SnapshotPlan | undefined {
+  const open = removals.filter((action) => !world.outcomes.has(actionKey(action)));
+  if (open.length > 0) return going(world, open, undefined);
+  const failures = removals.flatMap((action) => failureOf(world.outcomes, action) ?? []);
+  const [failure] = failures;
+  if (failure === undefined || isAbandoned(world.snapshot)) return undefined;
+  const message = `it could not be removed from its node: ${failure.message}`;
+  return going(world, [], { reason: failureReason(failure), message });
+}
+
+function going(world: SnapshotWorld, actions: readonly AgentAction[], blocker: Blocker | undefined): SnapshotPlan {
   const { snapshot } = world;
-  const released = actions.length === 0 && failure === undefined;
+  const released = actions.length === 0 && blocker === undefined;
   const findings = [notReady('Deleting', 'it is being deleted')];
-  if (failure !== undefined) {
-    const message = `it could not be removed from its node: ${failure.message}`;
-    findings.push(blockedFinding({ reason: failureReason(failure.code), message }));
-  }
+  if (blocker !== undefined) findings.push(blockedFinding(blocker));
   return {
     status: withConditions(world, snapshot.status ?? {}, findings),
     finalizer: released && isHeld(snapshot) ? 'release' : 'keep',
@@ -215,9 +220,4 @@ function withConditions(world: SnapshotWorld, status: SnapshotStatus, findings: 
     ...(generation === undefined ? {} : { observedGeneration: generation }),
     conditions: setConditions(world.snapshot.status?.conditions, findings, { now: world.now, generation }),
   };
-}
-
-/** Whether the object asks the agent that holds it about itself; before that, there is nothing to ask. */
-export function isTaken(snapshot: Snapshot): boolean {
-  return snapshot.status?.takenAt !== undefined;
 }

@@ -18,6 +18,8 @@ export interface SnapshotWorld {
   readonly holder: Observation | undefined;
   /** What that agent says about the snapshot. */
   readonly held: HeldSnapshot | undefined;
+  /** What the agent that was asked to take it says about it; looked at only while it is being deleted before it was taken. */
+  readonly requested: HeldSnapshot | undefined;
   readonly outcomes: Outcomes;
 }
 

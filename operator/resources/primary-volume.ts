@@ -14,10 +14,16 @@ import {
 import { group, version } from './group.ts';
 import type { CustomObject } from './kube-object.ts';
 import type { CustomResource, SpecRule } from './resource.ts';
-import { bufferStaysRule, exactlyOneRule, immutableRule, sizeNeverShrinksRule } from './rules.ts';
+import {
+  bufferNeverShrinksRule,
+  bufferStaysRule,
+  exactlyOneRule,
+  immutableRule,
+  sizeNeverShrinksRule,
+} from './rules.ts';
 
 export const primaryVolumeSpecSchema = z.object({
-  size: quantityField('The size of the volume, a multiple of its block size. It can grow, never shrink.'),
+  size: quantityField('The size of the volume, a multiple of 4096 bytes. It can grow, never shrink.'),
   nodeName: nodeNameField(
     'The node on which the volume is created. After a failover, status.node says where it is.',
   ).optional(),
@@ -110,11 +116,13 @@ export type PrimaryVolume = CustomObject<PrimaryVolumeSpec, PrimaryVolumeStatus>
 /** The name of the copy that a volume is created with. */
 export const originCopy = 'origin';
 
+/** What every agent allocates in, whatever the block size of the volume. */
+const sizeUnitBytes = 4096;
+
 const wholeBlocksRule: SpecRule<PrimaryVolumeSpec> = {
   field: 'size',
-  expected: 'a multiple of blockSize',
-  got: ({ size, blockSize }) =>
-    parseQuantity(size) % blockSize === 0 ? undefined : `${size} with blocks of ${blockSize} bytes`,
+  expected: `a multiple of ${sizeUnitBytes} bytes`,
+  got: ({ size }) => (parseQuantity(size) % sizeUnitBytes === 0 ? undefined : String(size)),
 };
 
 export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStatus> = {
@@ -145,6 +153,7 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
     wholeBlocksRule,
     sizeNeverShrinksRule<PrimaryVolumeSpec>(),
     bufferStaysRule<PrimaryVolumeSpec>(),
+    bufferNeverShrinksRule<PrimaryVolumeSpec>(),
     immutableRule<PrimaryVolumeSpec>('nodeName', true),
     immutableRule<PrimaryVolumeSpec>('nodeSelector', true),
     ...(['pool', 'volumeMode', 'fsType', 'blockSize', 'provisioning'] as const).map((field) =>

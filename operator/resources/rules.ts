@@ -56,6 +56,23 @@ export function bufferStaysRule<Spec extends Buffered>(): SpecRule<Spec> {
   };
 }
 
+interface BufferSized {
+  readonly buffer?: { readonly capacity: string | number } | undefined;
+}
+
+export function bufferNeverShrinksRule<Spec extends BufferSized>(): SpecRule<Spec> {
+  return {
+    field: 'buffer.capacity',
+    expected: 'at least the capacity that it has: a buffer cannot shrink',
+    cel: '!has(oldSelf.buffer) || !has(self.buffer) || quantity(string(self.buffer.capacity)).compareTo(quantity(string(oldSelf.buffer.capacity))) >= 0',
+    got: ({ buffer }, old) => {
+      if (buffer === undefined || old?.buffer === undefined) return undefined;
+      if (parseQuantity(buffer.capacity) >= parseQuantity(old.buffer.capacity)) return undefined;
+      return `${describe(buffer.capacity)}, smaller than ${describe(old.buffer.capacity)}`;
+    },
+  };
+}
+
 interface Sized {
   readonly size: string | number;
 }

@@ -14,7 +14,7 @@ import {
 import { group, version } from './group.ts';
 import type { CustomObject } from './kube-object.ts';
 import type { CustomResource, SpecRule } from './resource.ts';
-import { bufferStaysRule, exactlyOneRule, immutableRule } from './rules.ts';
+import { bufferNeverShrinksRule, bufferStaysRule, exactlyOneRule, immutableRule } from './rules.ts';
 
 const failoverSchema = z.object({
   policy: z.enum(['Manual', 'Automatic']).default('Manual').meta({
@@ -114,6 +114,7 @@ export const standbyMirrors: CustomResource<StandbyMirrorSpec, StandbyMirrorStat
     exactlyOneRule<StandbyMirrorSpec>('', (spec: StandbyMirrorSpec) => spec, 'nodeName', 'nodeSelector'),
     automaticNeedsSynchronousRule,
     bufferStaysRule<StandbyMirrorSpec>(),
+    bufferNeverShrinksRule<StandbyMirrorSpec>(),
     immutableRule<StandbyMirrorSpec>('primaryVolumeRef', false),
     immutableRule<StandbyMirrorSpec>('nodeName', true),
     immutableRule<StandbyMirrorSpec>('nodeSelector', true),
