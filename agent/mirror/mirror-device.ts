@@ -202,7 +202,7 @@ export class MirrorDevice implements BlockDevice {
 
   async close(): Promise<void> {
     this.#checkpoint?.cancel();
-    await this.#settle();
+    await this.#settleInTime();
     const links = this.#linkList;
     this.#giveUp(new UnderstudyError('Closed', `volume ${this.#options.identity.volume} has been closed`));
     for (const link of links) await link.stop();
@@ -412,6 +412,18 @@ export class MirrorDevice implements BlockDevice {
     } finally {
       this.#checkpointing = false;
     }
+  }
+
+  /** A standby that is lost just now must not keep a stop waiting. */
+  #settleInTime(): Promise<void> {
+    return new Promise((resolve) => {
+      const { clock, timing } = this.#options;
+      const timeout = clock.after(timing.acknowledgementTimeoutMs / 2, resolve);
+      void this.#settle().finally(() => {
+        timeout.cancel();
+        resolve();
+      });
+    });
   }
 
   /** For an orderly stop: everything is on stable storage everywhere, and the bitmap says so. */

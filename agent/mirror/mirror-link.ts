@@ -134,6 +134,7 @@ export class MirrorLink {
   #effects: Promise<void> = Promise.resolve();
   #timer: Timer | undefined;
   #lastHeardMs: number;
+  #connectedMs = 0;
   #lastPingMs: number;
   #connecting = false;
 
@@ -379,7 +380,7 @@ export class MirrorLink {
     this.#heldBytes = 0;
     this.#confirmSequence = undefined;
     this.#lastError = undefined;
-    this.#lastHeardMs = this.#options.clock.monotonicMs();
+    this.#connectedMs = this.#options.clock.monotonicMs();
     this.#event({ type: 'connected' });
     const parser = new FrameParser();
     connection.handle({
@@ -448,8 +449,9 @@ export class MirrorLink {
     this.#timer = clock.after(Math.min(timing.heartbeatMs, timing.acknowledgementTimeoutMs) / 2, () => this.#tick());
     const now = clock.monotonicMs();
     if (now - this.#lastHeardMs >= timing.acknowledgementTimeoutMs) {
-      if (this.#connection) this.#lastError = `no answer from the standby for ${timing.acknowledgementTimeoutMs} ms`;
-      this.#event({ type: 'overdue' });
+      const hangs = this.#connection && now - this.#connectedMs >= timing.acknowledgementTimeoutMs;
+      if (hangs) this.#lastError = `no answer from the standby for ${timing.acknowledgementTimeoutMs} ms`;
+      this.#event({ type: hangs ? 'overdue' : 'away' });
     }
     if (!this.#connection || now - this.#lastPingMs < timing.heartbeatMs) return;
     this.#lastPingMs = now;

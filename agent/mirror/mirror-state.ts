@@ -25,7 +25,9 @@ export interface MirrorState {
 export type MirrorEvent =
   | { readonly type: 'connected' }
   | { readonly type: 'disconnected' }
-  /** Something that the standby owes is overdue, or it has been unreachable for the acknowledgement timeout. */
+  /** Nothing was heard of the standby for the acknowledgement timeout, over connections that came and went meanwhile. */
+  | { readonly type: 'away' }
+  /** The same, on a connection that has been up all the time: the standby hangs, or the network swallows everything. */
   | { readonly type: 'overdue' }
   | { readonly type: 'resyncAccepted' }
   /** Nothing is left to copy. */
@@ -68,8 +70,10 @@ export function step(state: MirrorState, event: MirrorEvent): Step {
       return { state: { ...state, phase: 'Handshaking', standbyConfirmed: false }, effects: [] };
     case 'disconnected':
       return { state: { ...state, phase: 'Connecting', standbyConfirmed: false }, effects: [] };
+    case 'away':
+      return away(state, []);
     case 'overdue':
-      return overdue(state);
+      return away({ ...state, phase: 'Connecting', standbyConfirmed: false }, ['dropLink']);
     case 'resyncAccepted':
       return resyncAccepted(state);
     case 'copied':
@@ -84,11 +88,9 @@ export function step(state: MirrorState, event: MirrorEvent): Step {
   }
 }
 
-function overdue(state: MirrorState): Step {
-  const effects: MirrorEffect[] = state.phase === 'Connecting' ? [] : ['dropLink'];
-  const next: MirrorState = { ...state, phase: 'Connecting', standbyConfirmed: false };
-  if (!state.needed || state.asking !== 'nothing') return { state: next, effects };
-  return { state: { ...next, asking: 'outdated' }, effects: [...effects, 'askOutdated'] };
+function away(state: MirrorState, effects: readonly MirrorEffect[]): Step {
+  if (!state.needed || state.asking !== 'nothing') return { state, effects };
+  return { state: { ...state, asking: 'outdated' }, effects: [...effects, 'askOutdated'] };
 }
 
 function resyncAccepted(state: MirrorState): Step {

@@ -30,14 +30,14 @@ interface Pending {
 /** The snapshots that have been asked for and are not Ready yet: waiting for a lull, freezing, or at the barrier. */
 export class SnapshotRequests {
   readonly #clock: Clock;
-  readonly #quiescer: Quiescer | undefined;
+  /** Without one, nothing can be frozen. */
+  quiescer: Quiescer | undefined;
   readonly #pending = new Map<string, Pending>();
   /** Snapshots that a mirror's standby holds, as they were taken. */
   readonly #elsewhere = new Map<string, SnapshotView>();
 
-  constructor(clock: Clock, quiescer: Quiescer | undefined) {
+  constructor(clock: Clock) {
     this.#clock = clock;
-    this.#quiescer = quiescer;
   }
 
   /** Starts a request, or joins the one of that name that is under way. */
@@ -85,7 +85,7 @@ export class SnapshotRequests {
 
   async #take(volume: string, snapshot: string, request: SnapshotRequest, host: VolumeHost): Promise<SnapshotView> {
     if (request.lull) await waitForLull(volume, snapshot, request.lull, host);
-    const quiesced = request.freeze ? await this.#quiescer?.freeze(volume, request.freeze) : undefined;
+    const quiesced = request.freeze ? await this.quiescer?.freeze(volume, request.freeze) : undefined;
     let record: BarrierRecord;
     try {
       record = await host.call('takeSnapshot', snapshot, request.mirror, quiesced?.consistency ?? 'crash');

@@ -24,7 +24,6 @@ export interface VolumeManagerOptions {
   readonly tls: LinkTls | undefined;
   readonly clock: Clock;
   readonly log: Log;
-  readonly quiescer?: Quiescer;
   readonly timing?: MirrorTiming;
 }
 
@@ -34,6 +33,7 @@ export interface ExportLocation {
   readonly exportName: string;
   readonly sizeBytes: number;
   readonly blockSize: number;
+  readonly readOnly: boolean;
 }
 
 /**
@@ -53,7 +53,7 @@ export class VolumeManager implements VolumeService {
     const { pools, nbdDirectory, tls, timing = defaultTiming, log } = options;
     this.#pools = new Pools(pools);
     this.#log = log;
-    this.#snapshots = new SnapshotRequests(options.clock, options.quiescer);
+    this.#snapshots = new SnapshotRequests(options.clock);
     this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, log };
   }
 
@@ -76,6 +76,11 @@ export class VolumeManager implements VolumeService {
 
   get mirrorPort(): number {
     return this.#listener?.port ?? 0;
+  }
+
+  /** Snapshots that ask for it freeze what is mounted through this from now on. */
+  useQuiescer(quiescer: Quiescer): void {
+    this.#snapshots.quiescer = quiescer;
   }
 
   /** Stops every volume in order. */
@@ -159,7 +164,7 @@ export class VolumeManager implements VolumeService {
     }
     if (role !== 'primary')
       throw new UnderstudyError('NotReady', `volume ${volume} is a standby on this node; mount it where it is primary`);
-    return { socket: nbd, exportName: volume, sizeBytes: size, blockSize };
+    return { socket: nbd, exportName: volume, sizeBytes: size, blockSize, readOnly: false };
   }
 
   async isBlank(volume: string): Promise<boolean> {
@@ -170,7 +175,7 @@ export class VolumeManager implements VolumeService {
     const slot = this.#slot(volume);
     const { exportName, size } = await slot.host.call('openScratch', snapshot, mount);
     const { blockSize } = await slot.record();
-    return { socket: slot.socket, exportName, sizeBytes: size, blockSize };
+    return { socket: slot.socket, exportName, sizeBytes: size, blockSize, readOnly: false };
   }
 
   async releaseScratch(volume: string, snapshot: string, mount: string): Promise<void> {

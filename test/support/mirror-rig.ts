@@ -1,0 +1,220 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import type { Connection } from '../../agent/core/connection.ts';
+import type { Arbiter } from '../../agent/mirror/arbiter.ts';
+import { noArbiter } from '../../agent/mirror/arbiter.ts';
+import { IntentBitmap } from '../../agent/mirror/intent-bitmap.ts';
+import { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
+import type { MirrorRecord, MirrorTiming } from '../../agent/mirror/mirror-link.ts';
+import { TcpConnection } from '../../agent/mirror/tcp-connection.ts';
+import { DiskDirectory } from '../../agent/store/disk-directory.ts';
+import { StandbyCopyOfVolume } from '../../agent/volume/standby-copy.ts';
+import { RecordStore, type VolumeRecord } from '../../agent/volume/volume-record.ts';
+import { systemClock } from '../../common/clock.ts';
+import { silentLog } from '../../common/log.ts';
+import { MemoryDevice } from './memory-device.ts';
+import { waitFor } from './wait-for.ts';
+
+export const fastTiming: MirrorTiming = {
+  acknowledgementTimeoutMs: 400,
+  heartbeatMs: 100,
+  reconnectMs: 10,
+  arbiterRetryMs: 50,
+};
+
+export const volumeSize = 8 * 1024 * 1024;
+
+function recordOf(role: 'primary' | 'standby', epoch: number): VolumeRecord {
+  return {
+    volume: 'v',
+    uid: 'u',
+    role,
+    epoch,
+    size: volumeSize,
+    blockSize: 512,
+    pool: 'main',
+    provisioning: 'thick',
+    mirrors: [],
+    onLoss: 'suspend',
+    mirrorRecords: [],
+    standby: { blank: true, consistent: true, clean: false, dataEpoch: 0 },
+    running: true,
+  };
+}
+
+/** A standby behind a TCP port, whose link can be cut, stalled and refused. */
+export class StandbyRig {
+  device: MemoryDevice;
+  readonly store: RecordStore;
+  copy: StandbyCopyOfVolume;
+  readonly #server: net.Server;
+  readonly #sockets = new Set<net.Socket>();
+  reachable = true;
+
+  private constructor(device: MemoryDevice, store: RecordStore) {
+    this.device = device;
+    this.store = store;
+    this.copy = this.#makeCopy();
+    this.#server = net.createServer((socket) => {
+      if (!this.reachable) return void socket.destroy();
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+      this.copy.accept(new TcpConnection(socket));
+    });
+  }
+
+  static async start(directory: string, epoch = 1): Promise<StandbyRig> {
+    const store = new RecordStore(await DiskDirectory.open(directory), recordOf('standby', epoch));
+    const rig = new StandbyRig(new MemoryDevice(volumeSize), store);
+    await new Promise<void>((resolve) => rig.#server.listen(0, '127.0.0.1', resolve));
+    return rig;
+  }
+
+  get address(): string {
+    const address = this.#server.address();
+    return typeof address === 'object' && address ? `127.0.0.1:${address.port}` : '';
+  }
+
+  cut(): void {
+    this.reachable = false;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Stops reading, as a process that hangs. */
+  stall(): void {
+    for (const socket of this.#sockets) {
+      socket.removeAllListeners('data');
+      socket.pause();
+    }
+  }
+
+  /** The process dies: what it held and had not applied is gone, what was applied stays. */
+  restart(): void {
+    this.cut();
+    void this.store.update((record) => ({ ...record, standby: { ...record.standby, clean: false } }));
+    this.copy = this.#makeCopy();
+    this.reachable = true;
+  }
+
+  replaceDevice(device: MemoryDevice): void {
+    this.device = device;
+    this.copy = this.#makeCopy();
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #makeCopy(): StandbyCopyOfVolume {
+    // The stack's file is not used by the copy, only its top is.
+    const stack = { file: undefined as never, cow: undefined, top: this.device };
+    return new StandbyCopyOfVolume(
+      stack,
+      this.store,
+      silentLog,
+      () => 'now',
+      () => undefined,
+    );
+  }
+}
+
+export interface MirrorRigOptions {
+  readonly standbys?: number;
+  readonly arbiter?: Arbiter;
+  readonly epoch?: number;
+}
+
+/** A primary over a byte array with its standbys, connected by TCP on loopback. */
+export class MirrorRig {
+  readonly directory: string;
+  readonly standbys: StandbyRig[] = [];
+  local = new MemoryDevice(volumeSize);
+  primary!: MirrorDevice;
+  records: readonly MirrorRecord[] = [];
+  fenced: string | undefined;
+  readonly #options: MirrorRigOptions;
+
+  private constructor(directory: string, options: MirrorRigOptions) {
+    this.directory = directory;
+    this.#options = options;
+  }
+
+  static async start(options: MirrorRigOptions = {}): Promise<MirrorRig> {
+    const rig = new MirrorRig(await mkdtemp(path.join(os.tmpdir(), 'mirror-rig-')), options);
+    for (let index = 0; index < (options.standbys ?? 1); index += 1) {
+      rig.standbys.push(await StandbyRig.start(path.join(rig.directory, `standby-${index}`)));
+    }
+    await rig.startPrimary();
+    return rig;
+  }
+
+  get standby(): StandbyRig {
+    const [standby] = this.standbys;
+    if (!standby) throw new Error('no standby');
+    return standby;
+  }
+
+  async startPrimary(): Promise<void> {
+    const directory = await DiskDirectory.open(path.join(this.directory, 'primary'));
+    this.primary = new MirrorDevice({
+      base: this.local,
+      intent: await IntentBitmap.open(directory, 'intent', volumeSize),
+      identity: { volume: 'v', uid: 'u', epoch: this.#options.epoch ?? 1, size: volumeSize, blockSize: 512 },
+      arbiter: this.#options.arbiter ?? noArbiter('suspend'),
+      connect: connectTcp,
+      clock: systemClock,
+      timing: fastTiming,
+      log: silentLog,
+      newBaseId: randomUUID,
+      persist: async (records) => {
+        this.records = records;
+      },
+      onFenced: (message) => {
+        this.fenced = message;
+      },
+      onFailed: () => undefined,
+    });
+    const mirrors = this.standbys.map((standby, index) => ({
+      name: `mirror-${index}`,
+      address: standby.address,
+      mode: 'synchronous' as const,
+    }));
+    this.primary.start(mirrors, this.records);
+  }
+
+  state(index = 0): string {
+    return this.primary.mirrors[index]?.state ?? 'none';
+  }
+
+  async inSync(): Promise<void> {
+    await waitFor(() => this.primary.mirrors.every((mirror) => mirror.state === 'InSync'), { timeoutMs: 10_000 });
+  }
+
+  /** Both copies hold the same, byte for byte, once everything sent has been applied. */
+  async identical(): Promise<boolean> {
+    await this.primary.flush();
+    return this.standbys.every((standby) => Buffer.compare(this.local.bytes, standby.device.bytes) === 0);
+  }
+
+  async close(): Promise<void> {
+    for (const standby of this.standbys) await standby.close();
+    await this.primary.close();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+export function connectTcp(address: string): Promise<Connection> {
+  const [host = '', port = ''] = address.split(':');
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ host, port: Number(port) });
+    socket.once('connect', () => {
+      socket.off('error', reject);
+      resolve(new TcpConnection(socket));
+    });
+    socket.once('error', reject);
+  });
+}
