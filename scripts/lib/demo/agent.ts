@@ -31,9 +31,12 @@ export class DemoAgent {
 
   static async start(options: AgentOptions): Promise<DemoAgent> {
     const [apiPort, mirrorPort] = await freePorts(2);
-    const agent = new DemoAgent(options, `127.0.0.1:${apiPort}`, `127.0.0.1:${mirrorPort}`);
-    await waitFor(() => agent.#isReady(), { timeoutMs: 30_000, what: `the agent of ${options.node} to be ready` });
-    return agent;
+    return new DemoAgent(options, `127.0.0.1:${apiPort}`, `127.0.0.1:${mirrorPort}`);
+  }
+
+  /** Resolves when its API answers. @throws Error with what it said if it ends instead. */
+  async ready(): Promise<void> {
+    await waitFor(() => this.#isReady(), { timeoutMs: 30_000, what: `the agent of ${this.node} to be ready` });
   }
 
   private constructor({ node, folder, pools, attach }: AgentOptions, apiAddress: string, mirrorAddress: string) {
@@ -59,7 +62,7 @@ export class DemoAgent {
   }
 
   async #isReady(): Promise<boolean> {
-    if (this.#process.exitCode !== null) {
+    if (!this.isRunning) {
       throw new Error(`the agent of ${this.node} ended: ${readFileSync(this.logFile, 'utf8').slice(-1000)}`);
     }
     try {
@@ -67,6 +70,10 @@ export class DemoAgent {
     } catch {
       return false;
     }
+  }
+
+  get isRunning(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
   get pid(): number {

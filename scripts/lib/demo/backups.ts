@@ -1,5 +1,4 @@
 /** The two ways to back up a live database that the demo compares: copying its files, and a snapshot on the standby. */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Mark, SeatLoad } from '../../../test/workloads/seat-reservation/load.ts';
 import { run } from './command.ts';
@@ -7,8 +6,8 @@ import { dataFolder } from './databases.ts';
 import type { Stage } from './stage.ts';
 
 export interface Backup {
-  /** Restores it into a new folder; returns that folder. */
-  restore(): Promise<string>;
+  /** Restores it into an empty folder. */
+  restore(target: string): Promise<unknown>;
   /** What a copy of one moment would hold at least, and at most. */
   holds: Mark;
   nothingAfter: Mark;
@@ -25,11 +24,7 @@ export async function copyLiveFiles(stage: Stage, mountPoint: string, load: Seat
   const { code } = await run(['tar', '-czf', archive, '-C', mountPoint, dataFolder], { node: 'node-a', accept: [1] });
   const to = load.mark();
   if (code === 1) stage.report.note('tar: files changed as it read them');
-  const restore = async () => {
-    const target = newFolder(stage, 'restored-live-files');
-    await run(['tar', '-xzf', archive, '-C', target], { node: 'node-b' });
-    return target;
-  };
+  const restore = (target: string) => run(['tar', '-xzf', archive, '-C', target], { node: 'node-b' });
   return { restore, holds: from, nothingAfter: to, workFrom: from, workTo: to };
 }
 
@@ -50,16 +45,6 @@ export async function backUpSnapshot(
   const workFrom = load.mark();
   await restic('backup', dataFolder);
   const workTo = load.mark();
-  const restore = async () => {
-    const target = newFolder(stage, 'restored-snapshot');
-    await restic('restore', 'latest', '--target', target);
-    return target;
-  };
+  const restore = (target: string) => restic('restore', 'latest', '--target', target);
   return { restore, holds: taken.before, nothingAfter: taken.after, workFrom, workTo };
-}
-
-function newFolder(stage: Stage, name: string): string {
-  const folder = join(stage.folder, name);
-  mkdirSync(folder);
-  return folder;
 }

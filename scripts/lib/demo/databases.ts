@@ -27,21 +27,25 @@ export function databaseOn(
   return server;
 }
 
+export interface OpenedCopy {
+  /** When the server answered; undefined if it did not start. */
+  answeredMs: number | undefined;
+  findings: SeatFindings;
+}
+
 /** Starts a database on a copy of another's files and looks at it from all sides. */
-export async function openCopy(
-  server: PostgresServer,
-  expectation: Expectation,
-): Promise<{ started: boolean; findings: SeatFindings }> {
+export async function openCopy(server: PostgresServer, expectation: Expectation): Promise<OpenedCopy> {
   server.removeForeignLock();
   try {
     await server.start();
   } catch {
     const problems = [`PostgreSQL does not start: ${server.lastWords()}`];
-    return { started: false, findings: { seatsSold: 0, seatsFree: 0, acknowledgedFound: 0, problems } };
+    return { answeredMs: undefined, findings: { seatsSold: 0, seatsFree: 0, acknowledgedFound: 0, problems } };
   }
+  const answeredMs = performance.now();
   const client = await server.connect();
   try {
-    return { started: true, findings: await checkSeats(client, expectation) };
+    return { answeredMs, findings: await checkSeats(client, expectation) };
   } finally {
     await client.end();
   }

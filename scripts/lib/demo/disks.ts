@@ -26,11 +26,15 @@ const ourPrograms = ['node', 'nbdfuse', 'postgres', 'taskset'];
 
 /**
  * Undoes what a killed agent leaves on its node: mounts, loop devices, and the programs that served them. Only what is
- * below the given folder is touched.
+ * below the given folder is touched; the disks stay.
  */
 export async function removeLeftovers(folder: string): Promise<void> {
-  for (const mountPoint of mountsBelow(folder).reverse()) await run(['umount', '--lazy', mountPoint]);
-  for (const device of await loopDevicesOf(folder)) await run(['losetup', '--detach', device]);
+  // Asked first: the path of a file whose mount is gone cannot be told any more.
+  const devices = (await loopDevicesOf(folder)).filter(({ file }) => !file.endsWith('.img'));
+  const disks = ['main', 'buffer'].map((name) => join(folder, name));
+  const mounts = mountsBelow(folder).filter((mountPoint) => !disks.includes(mountPoint));
+  for (const mountPoint of mounts.reverse()) await run(['umount', '--lazy', mountPoint]);
+  for (const { device } of devices) await run(['losetup', '--detach', device]);
   for (const pid of processesNaming(folder)) process.kill(pid, 'SIGKILL');
 }
 
@@ -41,10 +45,13 @@ export function mountsBelow(folder: string): string[] {
 }
 
 /** Loop devices on files below a folder. */
-export async function loopDevicesOf(folder: string): Promise<string[]> {
+export async function loopDevicesOf(folder: string): Promise<{ device: string; file: string }[]> {
   const { output } = await run(['losetup', '--list', '--noheadings', '--output', 'NAME,BACK-FILE']);
-  const devices = output.split('\n').map((line) => line.trim().split(/\s+/));
-  return devices.filter(([, file]) => file?.startsWith(`${folder}/`)).map(([device]) => device ?? '');
+  return output
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .map(([device = '', file = '']) => ({ device, file }))
+    .filter(({ file }) => file.startsWith(`${folder}/`));
 }
 
 /** Processes of ours that have a path below the folder in their command line. */

@@ -34,12 +34,14 @@ export class SeatLoad {
   readonly sales: Sale[] = [];
   readonly #plan: SeatPlan;
   readonly #sessions: Promise<void>[] = [];
-  #nextTransaction = 1;
+  #nextTransaction: number;
   #stopping = false;
   #failure: Error | undefined;
 
-  constructor(plan: SeatPlan) {
+  /** One that goes on after another load begins with that one's next transaction. */
+  constructor(plan: SeatPlan, nextTransaction = 1) {
     this.#plan = plan;
+    this.#nextTransaction = nextTransaction;
   }
 
   /** Starts that many sessions; each ends its connection when the load is stopped or the server is gone. */

@@ -1,0 +1,173 @@
+/** The demo as root: real filesystems on both nodes, and PostgreSQL under load. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { PostgresServer } from '../../../test/support/postgres.ts';
+import { waitFor } from '../../../test/support/wait-for.ts';
+import { checkSeats } from '../../../test/workloads/seat-reservation/checker.ts';
+import { type Mark, type Pace, SeatLoad } from '../../../test/workloads/seat-reservation/load.ts';
+import { createSeats, largePlan as plan } from '../../../test/workloads/seat-reservation/schema.ts';
+import { type Backup, backUpSnapshot, copyLiveFiles } from './backups.ts';
+import { DemoCluster } from './cluster.ts';
+import { databaseOn, describeFindings, type OpenedCopy, openCopy } from './databases.ts';
+import { promote } from './failover.ts';
+import type { Stage } from './stage.ts';
+
+const sessions = 4;
+const measuredSeconds = 8;
+
+/** Plays it, and returns how to look around afterwards. */
+export async function fullDemo(stage: Stage): Promise<string> {
+  const { report } = stage;
+  const cluster = await DemoCluster.start(stage, { attach: 'auto' });
+  const primary = await startDatabase(stage, cluster);
+  const load = new SeatLoad(plan);
+  await load.start(() => primary.connect(), sessions);
+  stage.cleanup.add('end the load', () => load.stop());
+
+  const alone = await report.step(`The load runs alone for ${measuredSeconds} s: ${sessions} sessions sell seats`, () =>
+    measure(stage, load, measuredSeconds),
+  );
+  const liveFiles = await report.step('For comparison: tar packs the files of the live database on the primary', () =>
+    copyLiveFiles(stage, cluster.mountPoint('node-a'), load),
+  );
+  const snapshot = await report.step('Snapshot, the right way: a Snapshot resource, taken on the standby', () =>
+    takeSnapshot(stage, cluster, load),
+  );
+  const backup = await report.step('restic backs up the snapshot, mounted read-only on the standby', () =>
+    backUpSnapshot(stage, snapshot.mountPoint, load, snapshot),
+  );
+  showPace(stage, load, alone, liveFiles, backup);
+  await restoreBoth(stage, load, { liveFiles, backup });
+  const successor = await failOver(stage, cluster, primary, load);
+  const socket = successor.options.socketDirectory;
+  return `${await cluster.describe()}\npsql -h ${socket} -U postgres -c 'SELECT count(booking) FROM seats'`;
+}
+
+async function startDatabase(stage: Stage, cluster: DemoCluster): Promise<PostgresServer> {
+  return stage.report.step('PostgreSQL starts on the primary; seats are put up for sale', async () => {
+    const mountPoint = cluster.mountPoint('node-a');
+    await cluster.mount('node-a', { format: true });
+    const server = databaseOn('node-a', 'primary', mountPoint, stage);
+    server.initialise();
+    await server.start();
+    const client = await server.connect();
+    await createSeats(client, plan);
+    const { rows } = await client.query("SELECT pg_size_pretty(pg_table_size('seats')) AS size");
+    await client.end();
+    stage.report.note(`${plan.flights} flights with ${plan.seatsPerFlight} seats each, a table of ${rows[0].size}`);
+    return server;
+  });
+}
+
+async function measure(stage: Stage, load: SeatLoad, seconds: number): Promise<Pace> {
+  const from = load.mark();
+  await waitFor(() => load.failure ?? performance.now() - from.atMs > seconds * 1000, {
+    timeoutMs: seconds * 2000,
+    intervalMs: 100,
+  });
+  if (load.failure) throw load.failure;
+  const pace = load.pace(from, load.mark());
+  stage.report.note(describePace(pace));
+  return pace;
+}
+
+async function takeSnapshot(
+  stage: Stage,
+  cluster: DemoCluster,
+  load: SeatLoad,
+): Promise<{ before: Mark; after: Mark; mountPoint: string }> {
+  const before = load.mark();
+  const snapshot = await cluster.takeSnapshot();
+  const after = load.mark();
+  const stallMs = longestStall(load, before, after);
+  stage.report.note(
+    `Ready after ${(after.atMs - before.atMs).toFixed(0)} ms; slowest sale meanwhile: ${stallMs.toFixed(0)} ms`,
+  );
+  const mountPoint = await cluster.mountSnapshot(snapshot);
+  return { before, after, mountPoint };
+}
+
+function longestStall(load: SeatLoad, from: Mark, to: Mark): number {
+  const sales = load.sales.slice(from.acknowledged, to.acknowledged);
+  return sales.reduce((longest, sale) => Math.max(longest, sale.acknowledgedMs - sale.begunMs), 0);
+}
+
+function showPace(stage: Stage, load: SeatLoad, alone: Pace, liveFiles: Backup, backup: Backup): void {
+  const during = (work: Backup) => load.pace(work.workFrom, work.workTo);
+  const relative = (pace: Pace) => `${describePace(pace)}: ${Math.round((100 * pace.perSecond) / alone.perSecond)} %`;
+  stage.report.observe('Sales while nothing else runs', describePace(alone));
+  stage.report.observe('Sales while tar reads the live files', relative(during(liveFiles)));
+  stage.report.observe('Sales while restic reads the snapshot', relative(during(backup)));
+}
+
+function describePace({ perSecond, medianMs, p99Ms }: Pace): string {
+  return `${perSecond.toFixed(0)} a second, median ${medianMs.toFixed(1)} ms, 99 % within ${p99Ms.toFixed(1)} ms`;
+}
+
+async function restoreBoth(
+  stage: Stage,
+  load: SeatLoad,
+  backups: { liveFiles: Backup; backup: Backup },
+): Promise<void> {
+  const { report } = stage;
+  await report.step('The backup of the snapshot is restored, and PostgreSQL started on it', async () => {
+    const { findings } = await openRestored(stage, 'restored-snapshot', backups.backup, load);
+    report.check('Database from the snapshot', findings.problems.length === 0, describeFindings(findings));
+  });
+  await report.step('The copy of the live files is restored, and PostgreSQL started on it', async () => {
+    const { findings } = await openRestored(stage, 'restored-live-files', backups.liveFiles, load);
+    report.observe('Database from the live files', describeFindings(findings));
+  });
+}
+
+async function openRestored(stage: Stage, name: string, backup: Backup, load: SeatLoad): Promise<OpenedCopy> {
+  const parent = join(stage.folder, name);
+  mkdirSync(parent);
+  await backup.restore(parent);
+  const server = databaseOn('node-b', name, parent, stage);
+  const { holds, nothingAfter } = backup;
+  const opened = await openCopy(server, { plan, sales: load.sales, holds, nothingAfter });
+  await server.kill();
+  return opened;
+}
+
+async function failOver(
+  stage: Stage,
+  cluster: DemoCluster,
+  primary: PostgresServer,
+  load: SeatLoad,
+): Promise<PostgresServer> {
+  const { report } = stage;
+  const successor = databaseOn('node-b', 'successor', cluster.mountPoint('node-b'), stage);
+  await report.step('The primary is lost: its agent is killed; the standby takes over', async () => {
+    const killedMs = performance.now();
+    await cluster.agents['node-a'].end('SIGKILL');
+    await primary.kill();
+    await load.stop();
+    const acknowledged = load.mark();
+    report.note(
+      `SIGKILL to the agent and to PostgreSQL of node-a after ${acknowledged.acknowledged} acknowledged sales`,
+    );
+    await promote(report, cluster.agents['node-b'], cluster.volume);
+    await cluster.mount('node-b', { format: false });
+    const { answeredMs, findings } = await openCopy(successor, { plan, sales: load.sales, holds: acknowledged });
+    report.check('Database after the failover', findings.problems.length === 0, describeFindings(findings));
+    const seconds = ((answeredMs ?? Number.NaN) - killedMs) / 1000;
+    report.observe('From the kill to the first answer', `${seconds.toFixed(1)} s, with the two calls that promote it`);
+    report.note(`The operator follows: ${await cluster.followed('node-b')}`);
+  });
+  await report.step('The new primary sells seats', async () => {
+    const next = new SeatLoad(plan, load.mark().nextTransaction);
+    stage.cleanup.add('end the load on the new primary', () => next.stop());
+    await next.start(() => successor.connect(), sessions);
+    await measure(stage, next, 2);
+    await next.stop();
+    const client = await successor.connect();
+    const sales = [...load.sales, ...next.sales];
+    const holds = { atMs: 0, acknowledged: sales.length, nextTransaction: next.mark().nextTransaction };
+    const findings = await checkSeats(client, { plan, sales, holds });
+    await client.end();
+    report.check('Sales on the new primary', findings.problems.length === 0, describeFindings(findings));
+  });
+  return successor;
+}

@@ -1,0 +1,132 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pino } from 'pino';
+import { parseAllDocuments } from 'yaml';
+import { createLog } from '../../../common/logging.ts';
+import { staticAgentDirectory } from '../../../operator/agent-client/agent-client.ts';
+import { applyManifest } from '../../../operator/kube/apply.ts';
+import { InMemoryKubeApi } from '../../../operator/kube/in-memory-kube-api.ts';
+import { type Condition, isConditionTrue } from '../../../operator/resources/conditions.ts';
+import type { CustomObject } from '../../../operator/resources/kube-object.ts';
+import { nodePools } from '../../../operator/resources/node-pool.ts';
+import { primaryVolumes } from '../../../operator/resources/primary-volume.ts';
+import type { CustomResource } from '../../../operator/resources/resource.ts';
+import { snapshots } from '../../../operator/resources/snapshot.ts';
+import { standbyMirrors } from '../../../operator/resources/standby-mirror.ts';
+import { startOperator } from '../../../operator/start-operator.ts';
+import { waitFor } from '../../../test/support/wait-for.ts';
+import type { DemoAgent } from './agent.ts';
+import type { DemoNode } from './command.ts';
+import type { Stage } from './stage.ts';
+
+const quickstart = resolve(import.meta.dirname, '../../../examples/quickstart');
+const timeoutMs = 60_000;
+
+/** A snapshot as the agents know it. */
+export interface TakenSnapshot {
+  node: DemoNode;
+  volume: string;
+  snapshot: string;
+}
+
+type Conditioned = { conditions?: Condition[] | undefined };
+
+/** The operator in this process, with a Kubernetes API in memory in place of a cluster. */
+export class DemoKubernetes {
+  readonly #api = new InMemoryKubeApi();
+  readonly #stage: Stage;
+  #volume = '';
+
+  static async start(stage: Stage, agents: readonly DemoAgent[]): Promise<DemoKubernetes> {
+    const kubernetes = new DemoKubernetes(stage);
+    const operator = startOperator({
+      api: kubernetes.#api,
+      agents: staticAgentDirectory(agents),
+      log: createLog('info', pino.destination({ dest: join(stage.folder, 'operator.log'), sync: true })),
+      intervals: { transitionalMs: 100, idleMs: 1_000 },
+    });
+    stage.cleanup.add('end the operator', () => operator.stop());
+    await kubernetes.#applyQuickstart();
+    return kubernetes;
+  }
+
+  private constructor(stage: Stage) {
+    this.#stage = stage;
+  }
+
+  /** The volume's name at the agents. */
+  get volume(): string {
+    return this.#volume;
+  }
+
+  async #applyQuickstart(): Promise<void> {
+    await this.#apply(manifests().filter(({ kind }) => kind !== snapshots.kind));
+    await this.#until(nodePools, 'Ready');
+    const volume = await this.#until(primaryVolumes, 'Ready');
+    await this.#until(standbyMirrors, 'InSync');
+    this.#volume = volume.status?.volume ?? '';
+  }
+
+  async #apply(objects: readonly Manifest[]): Promise<void> {
+    for (const { text } of objects) {
+      const applied = await applyManifest(this.#api, text);
+      for (const { kind, name, outcome } of applied) this.#stage.report.note(`${kind}/${name} ${outcome}`);
+    }
+  }
+
+  /** Applies the Snapshot of the quick start and waits until it can be read. */
+  async takeSnapshot(): Promise<TakenSnapshot> {
+    await this.#apply(manifests().filter(({ kind }) => kind === snapshots.kind));
+    const { status } = await this.#until(snapshots, 'Ready');
+    this.#stage.report.note(`taken at ${status?.takenAt}, on ${status?.node}, consistency: ${status?.consistency}`);
+    return { node: status?.node as DemoNode, volume: status?.volume ?? '', snapshot: status?.snapshot ?? '' };
+  }
+
+  /** Waits until the volume's status names this node as the primary's; returns what the status says. */
+  async followed(node: DemoNode): Promise<string> {
+    const { status } = await waitFor(
+      async () => (await this.#api.list(primaryVolumes)).items.find((volume) => volume.status?.node === node),
+      { timeoutMs, what: `the operator to follow the promotion on ${node}` },
+    );
+    return `status.node ${status?.node}, epoch ${status?.epoch}`;
+  }
+
+  /** Waits until every object of a kind has a condition that is True, and returns the first. */
+  async #until<Spec, Status extends Conditioned>(
+    resource: CustomResource<Spec, Status>,
+    type: Condition['type'],
+  ): Promise<CustomObject<Spec, Status>> {
+    let last: readonly CustomObject<Spec, Status>[] = [];
+    try {
+      await waitFor(
+        async () => {
+          last = (await this.#api.list(resource)).items;
+          return last.length > 0 && last.every(({ status }) => isConditionTrue(status?.conditions, type as 'Ready'));
+        },
+        { timeoutMs },
+      );
+    } catch {
+      const conditions = last.map(({ metadata, status }) => `${metadata.name}: ${JSON.stringify(status?.conditions)}`);
+      throw new Error(`${resource.kind} not ${type} after ${timeoutMs / 1000} s: ${conditions.join('; ')}`);
+    }
+    const [first] = last;
+    if (first === undefined) throw new Error(`there is no ${resource.kind}`);
+    return first;
+  }
+}
+
+interface Manifest {
+  kind: string;
+  text: string;
+}
+
+/** The documents of the quick start, in order. */
+function manifests(): Manifest[] {
+  const files = readdirSync(quickstart).filter((name) => name.endsWith('.yaml'));
+  return files.sort().flatMap((name) =>
+    parseAllDocuments(readFileSync(join(quickstart, name), 'utf8')).map((document) => ({
+      kind: String(document.get('kind')),
+      text: document.toString(),
+    })),
+  );
+}
