@@ -1,5 +1,5 @@
 import { type Address, parseAddress } from '../common/address.ts';
-import { type Clock, delay } from '../common/clock.ts';
+import type { Clock } from '../common/clock.ts';
 import { UnderstudyError } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
 import type { ApiServer } from './api/fastify.ts';
@@ -13,8 +13,6 @@ import { startVolumes } from './volumes.ts';
 
 /** Requests under way have this long to finish; then their connections are cut. */
 const apiCloseTimeoutMs = 5_000;
-/** A little less than the 30 seconds after which Kubernetes kills a container. */
-const stopTimeoutMs = 25_000;
 
 export interface AgentContext {
   /** Of Understudy. */
@@ -26,7 +24,7 @@ export interface AgentContext {
 export interface Agent {
   /** Where the API listens, with the port that the operating system chose if the configuration left it open. */
   readonly api: Address;
-  /** Ends everything in order. @throws UnderstudyError Timeout if it takes too long; the process should then exit. */
+  /** Ends everything in order: what is started last ends first. */
   stop(): Promise<void>;
 }
 
@@ -57,7 +55,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     });
     started.defer(() => renewal.cancel());
     log.info({ node: config.node, api, version: context.version }, 'agent started');
-    return { api, stop: () => stopInTime(started, clock) };
+    return { api, stop: () => started.disposeAsync() };
   } catch (error) {
     await started.disposeAsync();
     throw error;
@@ -80,17 +78,4 @@ async function closeApi(app: ApiServer, clock: Clock): Promise<void> {
   const cut = clock.after(apiCloseTimeoutMs, () => app.server.closeAllConnections());
   await app.close();
   cut.cancel();
-}
-
-async function stopInTime(started: AsyncDisposableStack, clock: Clock): Promise<void> {
-  const done = new AbortController();
-  const timeout = delay(clock, stopTimeoutMs, done.signal).then(() => {
-    throw new UnderstudyError('Timeout', `the agent did not stop within ${stopTimeoutMs} ms`);
-  });
-  try {
-    await Promise.race([started.disposeAsync(), timeout]);
-  } finally {
-    timeout.catch(() => undefined);
-    done.abort();
-  }
 }

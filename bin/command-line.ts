@@ -20,6 +20,15 @@ export async function runCommandLine(argv: readonly string[]): Promise<void> {
       await runService(() => agentService(config, version));
     });
 
+  program
+    .command('operator')
+    .description('Act on the custom resources of a cluster.')
+    .requiredOption('--config <file>', 'configuration file, YAML')
+    .action(async ({ config }: { config: string }) => {
+      const { operatorService } = await import('./operator-service.ts');
+      await runService(() => operatorService(config));
+    });
+
   try {
     await program.parseAsync([...argv]);
   } catch (error) {

@@ -1,16 +1,20 @@
+import { systemClock } from '../common/clock.ts';
 import { errorCode, errorMessage } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
+
+/** A little less than the 30 seconds after which Kubernetes kills a container. */
+const stopTimeoutMs = 25_000;
 
 /** Something that runs until it is told to stop. */
 export interface Service {
   readonly log: Log;
-  /** Ends everything in order and in bounded time. */
+  /** Ends everything in order. */
   stop(): Promise<void>;
 }
 
 /**
  * Starts a service and has it stopped by SIGTERM or SIGINT, also by one that comes while it starts. A second signal ends
- * the process at once. The exit status is 0 after an orderly end, else 1.
+ * the process at once, and so does the deadline. The exit status is 0 after an orderly end, else 1.
  *
  * The process ends when the service has stopped: a handle that somebody forgot must not keep a container alive.
  */
@@ -29,8 +33,13 @@ export async function runService(start: () => Promise<Service>): Promise<void> {
     process.exit(1);
   });
   log.info({ signal: await signalled }, 'stopping');
+  const deadline = systemClock.after(stopTimeoutMs, () => {
+    log.error({ timeoutMs: stopTimeoutMs }, 'did not stop in time');
+    process.exit(1);
+  });
   try {
     await service.stop();
+    deadline.cancel();
   } catch (error) {
     log.error({ error }, 'did not stop in order');
     process.exit(1);
