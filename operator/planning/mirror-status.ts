@@ -131,7 +131,13 @@ export function bufferFinding(
   const buffer = findPool(world.cluster.pools, node, bufferPool);
   if (of === undefined || buffer === undefined) return undefined;
   const why = sameDiskReason(of, buffer);
-  if (why === undefined) return { type: 'BufferOnOwnDisk', status: 'True', reason: 'OtherPool', message: '' };
+  if (why === undefined)
+    return {
+      type: 'BufferOnOwnDisk',
+      status: 'True',
+      reason: 'OtherPool',
+      message: 'its pools are not on the same disk for all that can be told',
+    };
   const message = `the buffer competes with the volume for one disk, and is lost together with it: ${why}`;
   return { type: 'BufferOnOwnDisk', status: 'False', reason: 'SameDisk', message };
 }

@@ -50,6 +50,6 @@ function readyFinding({ pool, pools, agent }: NodePoolWorld): Finding {
     case 'unreachable':
       return notReady('AgentUnreachable', agent.message);
     case 'answers':
-      return { type: 'Ready', status: 'True', reason: 'AgentAnswers', message: '' };
+      return { type: 'Ready', status: 'True', reason: 'AgentAnswers', message: 'its agent answers' };
   }
 }

@@ -41,7 +41,10 @@ export function planPrimary(
     type: 'Configured',
     status: wanted.needed ? 'False' : 'True',
     reason: failure ? failureReason(failure) : (wanted.waitsFor?.reason ?? (wanted.needed ? 'Pending' : 'AsSpecified')),
-    message: failure?.message ?? wanted.waitsFor?.message ?? (wanted.needed ? 'the primary is being set up' : ''),
+    message:
+      failure?.message ??
+      wanted.waitsFor?.message ??
+      (wanted.needed ? 'the primary is being set up' : 'the primary is as specified'),
   };
   const waiting = wanted.waitsFor !== undefined;
   return {

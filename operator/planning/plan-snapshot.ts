@@ -138,7 +138,7 @@ function viewFinding(view: SnapshotView): Finding {
   if (view.state === 'Invalid' || !view.valid) {
     return notReady('Invalidated', view.reason ?? 'its content is lost');
   }
-  return { type: 'Ready', status: 'True', reason: 'Taken', message: '' };
+  return { type: 'Ready', status: 'True', reason: 'Taken', message: 'its content can be read' };
 }
 
 function measured(view: SnapshotView): SnapshotStatus {

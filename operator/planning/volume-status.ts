@@ -116,7 +116,7 @@ function stateFinding(view: VolumeView): Finding {
   const error = view.lastError === undefined ? '' : `: ${view.lastError}`;
   switch (view.state) {
     case 'Ready':
-      return { type: 'Ready', status: 'True', reason: 'Available', message: '' };
+      return { type: 'Ready', status: 'True', reason: 'Available', message: 'it can be used' };
     case 'Suspended':
       return notReady('Suspended', `writes wait until a standby is back${error}`);
     case 'Recovering':
