@@ -1,0 +1,102 @@
+import { describe, expect, test } from 'vitest';
+import { volumeSpecSchema } from '../../../agent/api/contract/volumes.ts';
+import { planChange } from '../../../agent/volume/volume-change.ts';
+import { decodeRecord, encodeRecord, newRecord, type VolumeRecord } from '../../../agent/volume/volume-record.ts';
+
+function spec(changes: object = {}) {
+  return volumeSpecSchema.parse({ size: '1Gi', pool: 'main', role: 'standby', epoch: 3, uid: 'u1', ...changes });
+}
+
+function standby(changes: Partial<VolumeRecord['standby']> = {}): VolumeRecord {
+  const record = newRecord('v', spec());
+  return { ...record, standby: { ...record.standby, blank: false, clean: true, dataEpoch: 3, ...changes } };
+}
+
+describe('creation and repetition', () => {
+  test('a new volume is created', () => {
+    expect(planChange('v', undefined, spec()).kind).toBe('create');
+  });
+
+  test('the same again changes nothing', () => {
+    const { record } = planChange('v', undefined, spec());
+    expect(planChange('v', record, spec())).toEqual({ kind: 'none', record });
+  });
+
+  test('a planned change, once made, is planned no more', () => {
+    const primary = planChange('v', undefined, spec({ role: 'primary' })).record;
+    const wanted = spec({
+      role: 'primary',
+      mirrors: [{ name: 'm', address: 'h:1', mode: 'synchronous' }],
+      onLoss: 'continue',
+    });
+    const change = planChange('v', primary, wanted);
+    expect(change.kind).toBe('mirrors');
+    expect(planChange('v', change.record, wanted).kind).toBe('none');
+  });
+});
+
+describe('what is refused', () => {
+  test.each([
+    ['an older epoch', spec({ epoch: 2 }), /older epoch 2/],
+    ['another volume of the same name', spec({ uid: 'u2' }), /another volume/],
+    ['a role change within an epoch', spec({ role: 'primary' }), /higher epoch only/],
+    ['shrinking', spec({ size: '512Mi' }), /do not shrink/],
+    ['another pool', spec({ pool: 'other' }), /in pool main/],
+    ['another block size', spec({ blockSize: 4096 }), /block size/],
+    ['a size that is not whole blocks', spec({ size: 1_000_000 }), /next one is 1003520/],
+    ['a promotion that was not prepared', spec({ role: 'primary', epoch: 4 }), /not prepared/],
+  ])('%s', (_, wanted, message) => {
+    expect(() => planChange('v', standby(), wanted)).toThrow(message);
+  });
+});
+
+describe('promotion', () => {
+  const wanted = spec({ role: 'primary', epoch: 4 });
+
+  test('a prepared, clean and consistent standby becomes primary', () => {
+    const { kind, record } = planChange('v', standby({ preparedEpoch: 4 }), wanted);
+    expect(kind).toBe('restart');
+    expect(record).toMatchObject({ role: 'primary', epoch: 4 });
+  });
+
+  test('one that may miss writes does so on an explicit order only', () => {
+    const dirty = standby({ preparedEpoch: 4, clean: false });
+    expect(() => planChange('v', dirty, wanted)).toThrow(/acceptDataLoss/);
+    expect(planChange('v', dirty, { ...wanted, acceptDataLoss: true }).record.role).toBe('primary');
+  });
+
+  test('an inconsistent one never does', () => {
+    const torn = standby({ preparedEpoch: 4, consistent: false });
+    expect(() => planChange('v', torn, { ...wanted, acceptDataLoss: true })).toThrow(/inconsistent/);
+  });
+
+  test('one prepared for another epoch does not', () => {
+    expect(() => planChange('v', standby({ preparedEpoch: 5 }), wanted)).toThrow(/prepared for epoch 5/);
+  });
+
+  test('a primary that becomes a standby is worth nothing until a primary has confirmed it', () => {
+    const primary = planChange('v', undefined, spec({ role: 'primary' })).record;
+    const { record } = planChange('v', primary, spec({ epoch: 4 }));
+    expect(record.standby).toMatchObject({ clean: false, dataEpoch: 3 });
+    expect(record.standby.baseId).toBeUndefined();
+  });
+});
+
+describe('the record on disk', () => {
+  test('comes back as it was', () => {
+    expect(decodeRecord(encodeRecord(standby()), 'here')).toEqual(standby());
+  });
+
+  test('a flipped bit anywhere is noticed', () => {
+    const encoded = encodeRecord(standby());
+    for (let at = 0; at < encoded.length - 1; at += 1) {
+      const damaged = Buffer.from(encoded);
+      damaged[at] = (damaged[at] ?? 0) ^ 4;
+      try {
+        expect(decodeRecord(damaged, 'here')).toEqual(standby());
+      } catch (error) {
+        expect(error).toMatchObject({ code: expect.stringMatching(/Corrupt|Invalid/) });
+      }
+    }
+  });
+});
