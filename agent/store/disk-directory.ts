@@ -119,10 +119,10 @@ export class DiskDirectory implements StorageDirectory {
   }
 
   #pathOf(name: string): string {
-    if (!/^[A-Za-z0-9_@-][A-Za-z0-9_@.-]{0,249}$/.test(name)) {
+    if (!/^[A-Za-z0-9_@+-][A-Za-z0-9_@+.-]{0,249}$/.test(name)) {
       throw new UnderstudyError(
         'Invalid',
-        `"${name}" is not a file name: expected letters, digits, "-", "_", "@", "."`,
+        `"${name}" is not a file name: expected letters, digits, "-", "_", "@", "+", "."`,
       );
     }
     return path.join(this.path, name);

@@ -1,0 +1,428 @@
+import type { Extent } from '../../agent/core/block-device.ts';
+import type { OpenOptions, RandomAccessFile, StorageDirectory } from '../../agent/core/storage.ts';
+import { UnderstudyError } from '../../common/errors.ts';
+import type { Random } from './random.ts';
+
+/**
+ * The power supply of some disks that fail together. Each write, zeroing, sync and change of a folder is one operation;
+ * the power can be cut before any of them, so that a test can go through all the moments at which a crash may fall.
+ */
+export class SimulatedPower {
+  /** Operations begun so far. */
+  operations = 0;
+  #cutAt = Number.POSITIVE_INFINITY;
+  #off = false;
+
+  get isOff(): boolean {
+    return this.#off;
+  }
+
+  /** The power goes before the operation with this number (the first is 1). */
+  cutBefore(operation: number): void {
+    this.#cutAt = operation;
+  }
+
+  cut(): void {
+    this.#off = true;
+  }
+
+  restore(): void {
+    this.#off = false;
+    this.#cutAt = Number.POSITIVE_INFINITY;
+  }
+
+  /** Counts an operation. @throws when the power is off */
+  use(): void {
+    if (!this.#off) {
+      this.operations += 1;
+      if (this.operations >= this.#cutAt) this.#off = true;
+    }
+    this.check();
+  }
+
+  check(): void {
+    if (this.#off) throw new UnderstudyError('Io', 'simulated: the power is off');
+  }
+}
+
+export interface SimulatedDiskOptions {
+  readonly power?: SimulatedPower;
+  readonly random: Random;
+  /** Space for all files; what is never written takes none. */
+  readonly capacityBytes?: number;
+  /** How often a read or write takes its time instead of being done at once, from 0 to 1. */
+  readonly slowness?: number;
+}
+
+/**
+ * A disk with one folder of files, as a crash sees it.
+ *
+ * Of what was written since the last sync, a crash keeps for each sector of 512 bytes any of the versions that it had,
+ * the synced one included, each sector by itself. Besides it can be told to fail or hang syncs, to fail writes, to be
+ * full, and to flip bits.
+ */
+export class SimulatedDisk implements StorageDirectory {
+  readonly power: SimulatedPower;
+  readonly #random: Random;
+  readonly #slowness: number;
+  readonly #files = new Map<string, FileContent>();
+  /** Sealed files of writeFile; each is as durable as its folder. */
+  readonly #documents = new Map<string, Uint8Array>();
+  #life = 0;
+  #hanging: Promise<void> | undefined;
+  #resume: (() => void) | undefined;
+  capacityBytes: number;
+  /** Set to make operations fail until it is cleared. */
+  failing: { syncs?: boolean; writes?: boolean; reads?: boolean } = {};
+  syncs = 0;
+
+  constructor(options: SimulatedDiskOptions) {
+    this.power = options.power ?? new SimulatedPower();
+    this.#random = options.random.fork();
+    this.#slowness = options.slowness ?? 0;
+    this.capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Whoever opened files before this finds them dead; what a crash leaves of them can be opened again. */
+  crash(): void {
+    this.#life += 1;
+    for (const file of this.#files.values()) file.crash(this.#random);
+    this.resume();
+  }
+
+  /** The process is killed but the machine goes on: nothing is lost. */
+  kill(): void {
+    this.#life += 1;
+    this.resume();
+  }
+
+  /** Syncs hang until `resume`. */
+  hang(): void {
+    this.#hanging = new Promise((resolve) => {
+      this.#resume = resolve;
+    });
+  }
+
+  resume(): void {
+    this.#resume?.();
+    this.#hanging = undefined;
+  }
+
+  /** Flips one bit of a file, on the disk and in the page cache. */
+  rot(name: string, offset: number): void {
+    const file = this.#files.get(name);
+    if (!file) throw new Error(`no file ${name}`);
+    file.flip(offset, 1 << this.#random.below(8));
+  }
+
+  /** Offsets at which a file has something written, in pages of 4096 bytes. */
+  writtenPages(name: string): number[] {
+    return this.#files.get(name)?.writtenPages() ?? [];
+  }
+
+  get usedBytes(): number {
+    let used = 0;
+    for (const file of this.#files.values()) used += file.allocatedBytes;
+    for (const document of this.#documents.values()) used += document.byteLength;
+    return used;
+  }
+
+  async open(name: string, options: OpenOptions = {}): Promise<RandomAccessFile> {
+    this.power.check();
+    if (!this.#files.has(name)) {
+      if (!options.create) throw new UnderstudyError('NotFound', `simulated: no file ${name}`);
+      this.power.use();
+      const content = new FileContent(options.create.size);
+      if (options.create.space === 'allocate') content.allocate(0, options.create.size);
+      this.#checkSpace(content.allocatedBytes);
+      this.#files.set(name, content);
+    }
+    return this.#handle(name, this.#files.get(name) as FileContent);
+  }
+
+  async readFile(name: string): Promise<Uint8Array | undefined> {
+    this.power.check();
+    const document = this.#documents.get(name);
+    return document && Uint8Array.from(document);
+  }
+
+  async writeFile(name: string, content: Uint8Array): Promise<void> {
+    const life = this.#life;
+    const copy = Uint8Array.from(content);
+    this.power.use();
+    await this.#turn();
+    if (this.failing.writes) throw new UnderstudyError('Io', 'simulated: a write failed');
+    if (life !== this.#life || this.power.isOff) {
+      // The crash came in the middle: old or new.
+      if (life === this.#life && this.#random.chance(0.5)) this.#documents.set(name, copy);
+      this.power.check();
+      throw new UnderstudyError('Io', 'simulated: the process is gone');
+    }
+    this.#documents.set(name, copy);
+  }
+
+  async remove(name: string): Promise<void> {
+    this.power.use();
+    this.#documents.delete(name);
+    this.#files.delete(name);
+  }
+
+  async list(): Promise<string[]> {
+    return [...this.#files.keys(), ...this.#documents.keys()].sort();
+  }
+
+  async space(): Promise<{ totalBytes: number; freeBytes: number }> {
+    return { totalBytes: this.capacityBytes, freeBytes: Math.max(0, this.capacityBytes - this.usedBytes) };
+  }
+
+  #checkSpace(moreBytes: number): void {
+    if (this.usedBytes + moreBytes > this.capacityBytes) throw new UnderstudyError('NoSpace', 'simulated: disk full');
+  }
+
+  #turn(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Runs an operation at once, or a little later with the probability of `slowness`. */
+  #perform(life: number, action: () => void): Promise<void> | undefined {
+    const run = () => {
+      if (life !== this.#life) throw new UnderstudyError('Io', 'simulated: the process is gone');
+      this.power.check();
+      action();
+    };
+    if (this.#slowness > 0 && this.#random.chance(this.#slowness)) return this.#turn().then(run);
+    try {
+      run();
+      return undefined;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #handle(name: string, content: FileContent): RandomAccessFile {
+    const life = this.#life;
+    let failed = false;
+    let closed = false;
+    const begin = (offset: number, length: number) => {
+      if (closed) throw new UnderstudyError('Closed', `simulated: ${name} is closed`);
+      if (offset < 0 || offset + length > content.size) throw new UnderstudyError('Invalid', `simulated: past ${name}`);
+    };
+    const change = (offset: number, length: number, action: () => void) => {
+      try {
+        begin(offset, length);
+        if (life !== this.#life) throw new UnderstudyError('Io', 'simulated: the process is gone');
+        this.power.use();
+        if (failed) throw new UnderstudyError('Io', 'simulated: a sync of this file has failed');
+        if (this.failing.writes) throw new UnderstudyError('Io', 'simulated: a write failed');
+      } catch (error) {
+        return Promise.reject(error);
+      }
+      return this.#perform(life, action);
+    };
+    return {
+      get size() {
+        return content.size;
+      },
+      read: (offset, target) => {
+        try {
+          begin(offset, target.byteLength);
+          if (this.failing.reads) throw new UnderstudyError('Io', 'simulated: a read failed');
+        } catch (error) {
+          return Promise.reject(error);
+        }
+        return this.#perform(life, () => content.read(offset, target));
+      },
+      write: (offset, data) =>
+        change(offset, data.byteLength, () => {
+          this.#checkSpace(content.allocationFor(offset, data.byteLength));
+          content.write(offset, data);
+        }),
+      zero: (offset, length, space) => change(offset, length, () => content.zero(offset, length, space)),
+      extents: (offset, length) => content.extents(offset, length),
+      resize: async (size, space) => {
+        this.power.use();
+        content.resize(size);
+        if (space === 'allocate') content.allocate(0, size);
+      },
+      sync: async () => {
+        if (closed) throw new UnderstudyError('Closed', `simulated: ${name} is closed`);
+        if (life !== this.#life) throw new UnderstudyError('Io', 'simulated: the process is gone');
+        this.power.use();
+        if (failed) throw new UnderstudyError('Io', 'simulated: a sync of this file has failed');
+        this.syncs += 1;
+        const token = content.beginSync();
+        await this.#turn();
+        await this.#hanging;
+        if (life !== this.#life) throw new UnderstudyError('Io', 'simulated: the process is gone');
+        this.power.check();
+        if (this.failing.syncs) {
+          failed = true;
+          throw new UnderstudyError('Io', 'simulated: a sync failed');
+        }
+        content.endSync(token);
+      },
+      close: async () => {
+        closed = true;
+      },
+    };
+  }
+}
+
+const sectorBytes = 512;
+const pageBytes = 4096;
+
+/** What a file holds, and held since its last sync. */
+class FileContent {
+  size: number;
+  /** Sectors on stable storage; a missing one is zero. */
+  readonly #durable = new Map<number, Uint8Array>();
+  /** Versions of a sector since its last sync, oldest first. */
+  readonly #unsynced = new Map<number, Uint8Array[]>();
+  readonly #allocated = new Set<number>();
+
+  constructor(size: number) {
+    this.size = size;
+  }
+
+  get allocatedBytes(): number {
+    return this.#allocated.size * pageBytes;
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    this.#eachSector(offset, target.byteLength, (sector, start, end, within) => {
+      const content = this.#current(sector);
+      target.subarray(within, within + end - start).set(content.subarray(start, end));
+    });
+  }
+
+  write(offset: number, data: Uint8Array): void {
+    this.allocate(offset, data.byteLength);
+    this.#eachSector(offset, data.byteLength, (sector, start, end, within) => {
+      const version = Uint8Array.from(this.#current(sector));
+      version.set(data.subarray(within, within + end - start), start);
+      this.#addVersion(sector, version);
+    });
+  }
+
+  zero(offset: number, length: number, space: 'keep' | 'release'): void {
+    const end = offset + length;
+    const written = [...new Set([...this.#durable.keys(), ...this.#unsynced.keys()])];
+    for (const sector of written) {
+      const from = Math.max(offset - sector * sectorBytes, 0);
+      const to = Math.min(end - sector * sectorBytes, sectorBytes);
+      if (from >= to) continue;
+      const version = Uint8Array.from(this.#current(sector));
+      version.fill(0, from, to);
+      this.#addVersion(sector, version);
+    }
+    if (space === 'keep') return this.allocate(offset, length);
+    for (const page of this.#allocated) {
+      if (page * pageBytes >= offset && (page + 1) * pageBytes <= end) this.#allocated.delete(page);
+    }
+  }
+
+  extents(offset: number, length: number): Extent[] {
+    const end = offset + length;
+    const extents: Extent[] = [];
+    const pages = [...this.#allocated].filter((page) => (page + 1) * pageBytes > offset && page * pageBytes < end);
+    let position = offset;
+    for (const page of pages.sort((a, b) => a - b)) {
+      const start = Math.max(page * pageBytes, offset);
+      const stop = Math.min((page + 1) * pageBytes, end);
+      if (start > position) extents.push({ length: start - position, zero: true, hole: true });
+      const last = extents.at(-1);
+      if (last && !last.hole) extents[extents.length - 1] = { ...last, length: last.length + stop - start };
+      else extents.push({ length: stop - start, zero: false, hole: false });
+      position = stop;
+    }
+    if (position < end) extents.push({ length: end - position, zero: true, hole: true });
+    return extents;
+  }
+
+  resize(size: number): void {
+    if (size < this.size) this.zero(size, this.size - size, 'release');
+    this.size = size;
+  }
+
+  /** Bytes that writing a range would take more than it takes already. */
+  allocationFor(offset: number, length: number): number {
+    let bytes = 0;
+    for (let page = Math.floor(offset / pageBytes); page * pageBytes < offset + length; page += 1) {
+      if (!this.#allocated.has(page)) bytes += pageBytes;
+    }
+    return bytes;
+  }
+
+  allocate(offset: number, length: number): void {
+    for (let page = Math.floor(offset / pageBytes); page * pageBytes < offset + length; page += 1) {
+      this.#allocated.add(page);
+    }
+  }
+
+  /** How many versions of which sectors a sync that begins now will make durable. */
+  beginSync(): ReadonlyMap<number, Uint8Array> {
+    const newest = new Map<number, Uint8Array>();
+    for (const [sector, versions] of this.#unsynced) newest.set(sector, versions.at(-1) as Uint8Array);
+    return newest;
+  }
+
+  endSync(synced: ReadonlyMap<number, Uint8Array>): void {
+    for (const [sector, version] of synced) {
+      const versions = this.#unsynced.get(sector);
+      const index = versions?.indexOf(version) ?? -1;
+      // Another sync, that began later, was over sooner.
+      if (!versions || index < 0) continue;
+      this.#durable.set(sector, version);
+      if (index === versions.length - 1) this.#unsynced.delete(sector);
+      else versions.splice(0, index + 1);
+    }
+  }
+
+  crash(random: Random): void {
+    for (const [sector, versions] of this.#unsynced) {
+      const survivor = random.below(versions.length + 1);
+      if (survivor > 0) this.#durable.set(sector, versions[survivor - 1] as Uint8Array);
+    }
+    this.#unsynced.clear();
+  }
+
+  flip(offset: number, mask: number): void {
+    const sector = Math.floor(offset / sectorBytes);
+    const version = Uint8Array.from(this.#current(sector));
+    const within = offset % sectorBytes;
+    version[within] = (version[within] as number) ^ mask;
+    this.#unsynced.delete(sector);
+    this.#durable.set(sector, version);
+  }
+
+  writtenPages(): number[] {
+    return [...this.#allocated].sort((a, b) => a - b).map((page) => page * pageBytes);
+  }
+
+  #current(sector: number): Uint8Array {
+    return this.#unsynced.get(sector)?.at(-1) ?? this.#durable.get(sector) ?? zeroSector;
+  }
+
+  #addVersion(sector: number, version: Uint8Array): void {
+    const versions = this.#unsynced.get(sector);
+    if (versions) versions.push(version);
+    else this.#unsynced.set(sector, [version]);
+  }
+
+  #eachSector(
+    offset: number,
+    length: number,
+    visit: (sector: number, start: number, end: number, within: number) => void,
+  ): void {
+    let within = 0;
+    while (within < length) {
+      const sector = Math.floor((offset + within) / sectorBytes);
+      const start = (offset + within) % sectorBytes;
+      const end = Math.min(sectorBytes, start + length - within);
+      visit(sector, start, end, within);
+      within += end - start;
+    }
+  }
+}
+
+const zeroSector = new Uint8Array(sectorBytes);
