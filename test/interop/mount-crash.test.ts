@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { VolumeMount } from '../../agent/api/contract/mounts.ts';
 import { leftovers, mountingImpossible, openMounts } from '../support/mount-host.ts';
@@ -10,7 +11,7 @@ import { ToolExportSource } from '../support/tool-export-source.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const impossible = await mountingImpossible();
-const child = join(import.meta.dirname, '..', 'support', 'crashing-mounts.ts');
+const child = fileURLToPath(new URL('../support/crashing-mounts.ts', import.meta.url));
 /** A step that was not begun is a step before that was finished: that is covered, but for time, by dying in the next. */
 const moments = process.env.UNDERSTUDY_EXHAUSTIVE === undefined ? ['during'] : ['before', 'during'];
 const volumeSize = 64 * 1024 * 1024;
