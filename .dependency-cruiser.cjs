@@ -77,6 +77,10 @@ module.exports = {
     doNotFollow: { path: 'node_modules' },
     // TypeScript 7 has no parser that can be called from JavaScript; without this, no .ts file would be seen at all.
     parser: 'swc',
-    enhancedResolveOptions: { extensions: ['.ts', '.js', '.cjs', '.mjs', '.json'] },
+    enhancedResolveOptions: {
+      extensions: ['.ts', '.js', '.cjs', '.mjs', '.json'],
+      exportsFields: ['exports'],
+      conditionNames: ['node', 'import', 'require', 'default', 'types'],
+    },
   },
 };

@@ -1,7 +1,7 @@
 import { type Address, parseAddress } from '../common/address.ts';
 import type { Clock } from '../common/clock.ts';
 import { UnderstudyError } from '../common/errors.ts';
-import type { Log } from '../common/log.ts';
+import type { AgentContext } from './agent-context.ts';
 import type { ApiServer } from './api/fastify.ts';
 import { renewCertificates } from './api/listener.ts';
 import { createApi } from './api/server.ts';
@@ -13,13 +13,6 @@ import { startVolumes } from './volumes.ts';
 
 /** Requests under way have this long to finish; then their connections are cut. */
 const apiCloseTimeoutMs = 5_000;
-
-export interface AgentContext {
-  /** Of Understudy. */
-  readonly version: string;
-  readonly clock: Clock;
-  readonly log: Log;
-}
 
 export interface Agent {
   /** Where the API listens, with the port that the operating system chose if the configuration left it open. */

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
+import type { AgentContext } from './agent-context.ts';
 import { chooseDriver } from './attach/choose-driver.ts';
 import { SystemCommands } from './attach/commands.ts';
 import type { ExportSource } from './attach/export-source.ts';
 import { FuseDriver } from './attach/fuse-driver.ts';
 import { NodeMounts } from './attach/node-mounts.ts';
 import type { AgentConfig } from './config.ts';
-import type { AgentContext } from './main.ts';
 import { DiskDirectory } from './store/disk-directory.ts';
 
 /** The mounts of this node, with what an earlier agent left recovered. They need volumes that are loaded. */

@@ -1,7 +1,7 @@
 import { UnderstudyError } from '../common/errors.ts';
+import type { AgentContext } from './agent-context.ts';
 import type { TlsMaterial } from './api/listener.ts';
 import type { AgentConfig, PoolConfig } from './config.ts';
-import type { AgentContext } from './main.ts';
 import type { Pool } from './volume/pools.ts';
 import { VolumeManager } from './volume/volume-manager.ts';
 

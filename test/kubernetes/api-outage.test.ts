@@ -7,7 +7,8 @@ import { RealKubeApi } from '../../operator/kube/real-kube-api.ts';
 import { startReflector } from '../../operator/kube/reflector.ts';
 import { type NodePool, nodePools } from '../../operator/resources/node-pool.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { type ApiServerProcess, type ControlPlane, startControlPlane } from './control-plane.ts';
+import type { ApiServerProcess, ControlPlane } from './control-plane/handle.ts';
+import { startControlPlane } from './control-plane.ts';
 import { installCrds } from './support/crds.ts';
 import { kubectlOf } from './support/kubectl.ts';
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, inject, test } from 'vitest';
-import { type ControlPlane, startControlPlane } from './control-plane.ts';
+import type { ControlPlane } from './control-plane/handle.ts';
+import { startControlPlane } from './control-plane.ts';
 import { mirror, snapshot, volume } from './support/manifests.ts';
 import { type Rig, startRig } from './support/rig.ts';
 

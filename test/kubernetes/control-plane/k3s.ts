@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ControlPlane } from '../control-plane.ts';
+import type { ControlPlane } from './handle.ts';
 
 const image = process.env.UNDERSTUDY_TEST_K3S_IMAGE ?? 'rancher/k3s:v1.34.1-k3s1';
 

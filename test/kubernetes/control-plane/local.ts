@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Certificate } from '../../support/certificates.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import type { ControlPlane } from '../control-plane.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
+import type { ControlPlane } from './handle.ts';
 import { makePki, type Pki } from './pki.ts';
 import { freePorts } from './ports.ts';
 
