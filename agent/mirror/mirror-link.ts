@@ -225,6 +225,8 @@ export class MirrorLink {
       case 'Resyncing':
       case 'Confirming':
         return 'Resyncing';
+      case 'Handshaking':
+        return 'Connecting';
       default:
         return this.#state.outdated && this.record.baseId !== undefined ? 'Outdated' : 'Connecting';
     }

@@ -1,6 +1,6 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
-import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
+import type { BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorTiming } from '../mirror/mirror-link.ts';
 import type { VolumeRecord } from './volume-record.ts';
 import type { Lull, LullFound } from './write-activity.ts';
@@ -14,7 +14,8 @@ export interface EngineCalls {
   /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
   acceptMirror(descriptor: number): void;
   waitForLull(lull: Lull): LullFound;
-  takeSnapshot(snapshot: string, mirror: string | undefined, consistency: Barrier['consistency']): BarrierRecord;
+  /** `frozenUntilMs`: the volume's filesystem is frozen until then (wall time), or not at all. */
+  takeSnapshot(snapshot: string, mirror: string | undefined, frozenUntilMs: number | undefined): BarrierRecord;
   snapshot(name: string): SnapshotView | undefined;
   deleteSnapshot(name: string): void;
   isBlank(): boolean;

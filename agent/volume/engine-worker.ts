@@ -64,7 +64,7 @@ function handlersOf(engine: VolumeEngine): Handlers {
     prepare: (epoch) => engine.prepare(epoch),
     acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, data.tls)),
     waitForLull: (lull) => engine.waitForLull(lull),
-    takeSnapshot: (snapshot, mirror, consistency) => engine.takeSnapshot(snapshot, mirror, consistency),
+    takeSnapshot: (snapshot, mirror, frozenUntilMs) => engine.takeSnapshot(snapshot, mirror, frozenUntilMs),
     snapshot: (name) => engine.snapshot(name),
     deleteSnapshot: (name) => engine.deleteSnapshot(name),
     isBlank: () => engine.isBlank(),

@@ -9,8 +9,6 @@ import type { VolumeHost } from './volume-host.ts';
 export interface Quiesced {
   readonly consistency: 'crash' | 'filesystem';
   thaw(): Promise<void>;
-  /** After thaw: it had thawed by itself before, because time was up. */
-  readonly expired: boolean;
 }
 
 /** Freezes what is mounted on a volume; does not fail, but says what was reached. */
@@ -85,10 +83,13 @@ export class SnapshotRequests {
 
   async #take(volume: string, snapshot: string, request: SnapshotRequest, host: VolumeHost): Promise<SnapshotView> {
     if (request.lull) await waitForLull(volume, snapshot, request.lull, host);
+    // The filesystem thaws by itself when time is up; a barrier after that finds it moving again.
+    const frozenUntilMs = this.#clock.wallTimeMs() + (request.freeze?.timeoutMs ?? 0);
     const quiesced = request.freeze ? await this.quiescer?.freeze(volume, request.freeze) : undefined;
+    const frozen = quiesced?.consistency === 'filesystem' ? frozenUntilMs : undefined;
     let record: BarrierRecord;
     try {
-      record = await host.call('takeSnapshot', snapshot, request.mirror, quiesced?.consistency ?? 'crash');
+      record = await host.call('takeSnapshot', snapshot, request.mirror, frozen);
     } finally {
       await quiesced?.thaw();
     }

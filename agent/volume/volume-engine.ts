@@ -152,13 +152,15 @@ export class VolumeEngine {
   async takeSnapshot(
     snapshot: string,
     mirror: string | undefined,
-    consistency: Barrier['consistency'],
+    frozenUntilMs: number | undefined,
   ): Promise<BarrierRecord> {
     const { clock, newId } = this.#options;
+    const nowMs = clock.wallTimeMs();
+    const consistency = frozenUntilMs !== undefined && nowMs < frozenUntilMs ? 'filesystem' : 'crash';
     const barrier: Barrier = {
       snapshot,
       attempt: newId(),
-      takenAt: new Date(clock.wallTimeMs()).toISOString(),
+      takenAt: new Date(nowMs).toISOString(),
       consistency,
     };
     if (mirror !== undefined) {
