@@ -16,19 +16,26 @@ export interface CacheOptions<T extends KubeObject> {
   readonly metrics: OperatorMetrics;
 }
 
+/** Far more than can go while one request is under way. */
+const rememberedGone = 10_000;
+
 /** Called after each change with the object before and after it; one of them is undefined for creation and removal. */
 export type ChangeHandler<T> = (before: T | undefined, after: T | undefined) => void;
 
 /**
  * The objects of a kind as last heard of, kept up to date by a watch.
  *
- * An object never goes back to an older resourceVersion: after a write of our own, put here at once, the watch may still
- * deliver what was before it.
+ * Invariants:
+ * - An object never goes back to an older resourceVersion: after a write of our own, put here at once, the watch may still
+ *   deliver what was before it.
+ * - An object that the watch reported as gone does not come back, although the answer to a write may arrive afterwards.
  */
 export class ResourceCache<T extends KubeObject> {
   /** Resolves when everything has been listed once. */
   readonly synced: Promise<void>;
   readonly #objects = new Map<string, T>();
+  /** Uids of objects that went lately. */
+  readonly #gone = new Set<string>();
   readonly #handlers: ChangeHandler<T>[] = [];
   readonly #reflector: { stop(): Promise<void> };
   #isSynced = false;
@@ -72,6 +79,7 @@ export class ResourceCache<T extends KubeObject> {
   put(object: T): void {
     const key = keyText(keyOf(object));
     const before = this.#objects.get(key);
+    if (this.#gone.has(object.metadata.uid)) return;
     if (before !== undefined && !isNewer(object, before)) return;
     this.#objects.set(key, object);
     this.#notify(before, object);
@@ -90,10 +98,17 @@ export class ResourceCache<T extends KubeObject> {
   #remove(object: T): void {
     const key = keyText(keyOf(object));
     const before = this.#objects.get(key);
+    this.#rememberGone(object.metadata.uid);
     // The deletion of an older object of that name may be heard of after the creation of the next.
     if (before === undefined || before.metadata.uid !== object.metadata.uid) return;
     this.#objects.delete(key);
     this.#notify(before, undefined);
+  }
+
+  #rememberGone(uid: string): void {
+    this.#gone.add(uid);
+    const [oldest] = this.#gone;
+    if (this.#gone.size > rememberedGone && oldest !== undefined) this.#gone.delete(oldest);
   }
 
   #notify(before: T | undefined, after: T | undefined): void {

@@ -1,10 +1,10 @@
-import type { PrimaryVolume } from '../resources/primary-volume.ts';
+import { originCopy, type PrimaryVolume, type VolumeCopy } from '../resources/primary-volume.ts';
 import type { Snapshot } from '../resources/snapshot.ts';
 import { type AgentAction, failureOf } from './actions.ts';
 import { failureReason, listNames, unseen } from './findings.ts';
 import type { MirrorFact } from './mirror-facts.ts';
 import { type Blocker, isAbandoned } from './object-plan.ts';
-import { knownCopies, type PrimaryFact } from './primary.ts';
+import type { PrimaryFact } from './primary.ts';
 import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** The next step of a deletion: something to do, something to wait for, or nothing any more. */
@@ -33,10 +33,13 @@ export function planVolumeDeletion(world: VolumeWorld, volume: PrimaryVolume): D
   if (dependents.length > 0 && !abandoned)
     return blocked('WaitingForDependents', `it waits for the deletion of ${listNames(dependents)}`);
   if (volume.spec.reclaimPolicy === 'Retain') return released;
-  const steps = knownCopies(world, volume)
-    .filter((copy) => !world.mirrors.some(({ metadata }) => metadata.name === copy.name))
-    .map(({ node }) => removeCopy(world, node, agentVolumeName(volume), abandoned));
+  const steps = ownCopies(volume).map(({ node }) => removeCopy(world, node, agentVolumeName(volume), abandoned));
   return together(steps);
+}
+
+/** The copies that no mirror answers for: the first one, and those that have been primaries. */
+function ownCopies(volume: PrimaryVolume): VolumeCopy[] {
+  return (volume.status?.copies ?? []).filter(({ name, role }) => name === originCopy || role !== 'Standby');
 }
 
 /**
