@@ -3,29 +3,39 @@ import type { BlockDevice } from '../core/block-device.ts';
 import { allocationFlag } from './constants.ts';
 import type { ContextExtent, ContextQuery } from './exports.ts';
 
-/** A first query asks for this much; one that found little is followed by one for twice as much. */
-const firstQueryBytes = 64 * 1024 * 1024;
-const fewExtents = 64;
+/**
+ * A first query asks for this much, and each that found little is followed by one for four times as much: the work is in
+ * proportion to the answer, whether a device is one hole of terabytes or changes with every block.
+ */
+const firstQueryBytes = 256 * 1024;
+const littleFound = 16;
 /** After so many extents an answer ends: the client asks again from there. Keeps one request from holding up the rest. */
 const enoughExtents = 4096;
 
 /**
- * The status of a range, as far as it can be had without much work, and at least its first extent. Neighbours with the
- * same flags are one extent.
+ * The status of a range: its beginning, up to about `wanted` extents, but at least the whole first one. Neighbours with
+ * the same flags are one extent.
  */
-export function collectStatus(query: ContextQuery, offset: number, length: number): ContextExtent[] {
+export function collectStatus(
+  query: ContextQuery,
+  range: { offset: number; length: number },
+  wanted: 'one' | 'many',
+): ContextExtent[] {
+  const { offset, length } = range;
+  // The first extent is known to be complete when a second one has begun.
+  const enough = wanted === 'one' ? 2 : enoughExtents;
   const found: ContextExtent[] = [];
   let coveredBytes = 0;
   let queryBytes = firstQueryBytes;
-  while (coveredBytes < length && found.length < enoughExtents) {
+  while (coveredBytes < length && found.length < enough) {
     const askedBytes = Math.min(queryBytes, length - coveredBytes);
     const part = query(offset + coveredBytes, askedBytes);
     assert(totalLength(part) === askedBytes, 'the extents of a range cover it exactly');
     for (const extent of part) append(found, extent);
     coveredBytes += askedBytes;
-    if (part.length <= fewExtents) queryBytes *= 2;
+    if (part.length <= littleFound) queryBytes *= 4;
   }
-  return found;
+  return wanted === 'one' ? found.slice(0, 1) : found;
 }
 
 /** base:allocation of a device. */

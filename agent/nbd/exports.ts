@@ -1,4 +1,4 @@
-import type { X509Certificate } from 'node:crypto';
+import type { PeerIdentity } from '../../common/peer-identity.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 
 /**
@@ -31,8 +31,11 @@ export interface NbdExport {
 
 /** Who asks for an export. */
 export interface NbdClient {
-  /** The certificate that the client proved to own; only connections with TLS have one. */
-  readonly certificate?: X509Certificate;
+  /**
+   * Who the client's certificate says it is, if it connected with TLS and the certificate names an identity. Whoever
+   * opens exports decides what that identity may use; a client without TLS came through a root-only socket.
+   */
+  readonly peer?: PeerIdentity;
 }
 
 /** The port towards the layer that owns the volumes. */

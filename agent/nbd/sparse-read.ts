@@ -14,19 +14,29 @@ export interface ReadPart {
 const minSparseBytes = 64 * 1024;
 /** Beyond so many parts one plain read is cheaper, for both sides. */
 const maxParts = 16;
+/** Extents are asked for in pieces of this size, so that a fragmented range is found out early. */
+const queryBytes = 1024 * 1024;
 
 /** The parts of a read that is better sent with its zeroes left out, or undefined if it is better sent as it is. */
 export function planSparseRead(device: BlockDevice, request: RequestHeader): ReadPart[] | undefined {
   if (request.length < minSparseBytes || request.flags & commandFlag.dontFragment) return undefined;
   const parts: ReadPart[] = [];
-  let { offset } = request;
-  for (const { length, zero } of device.extents(request.offset, request.length)) {
-    const last = parts.at(-1);
-    if (last?.zero === zero) parts[parts.length - 1] = { ...last, length: last.length + length };
-    else if (parts.push({ offset, length, zero }) > maxParts) return undefined;
-    offset += length;
+  const end = request.offset + request.length;
+  for (let offset = request.offset; offset < end; offset += queryBytes) {
+    addParts(parts, device, offset, Math.min(queryBytes, end - offset));
+    if (parts.length > maxParts) return undefined;
   }
   return parts.some((part) => part.zero) ? parts : undefined;
+}
+
+function addParts(parts: ReadPart[], device: BlockDevice, start: number, size: number): void {
+  let offset = start;
+  for (const { length, zero } of device.extents(start, size)) {
+    const last = parts.at(-1);
+    if (last?.zero === zero) parts[parts.length - 1] = { ...last, length: last.length + length };
+    else parts.push({ offset, length, zero });
+    offset += length;
+  }
 }
 
 /** Reads the parts that hold data; when it completes, `bytes` is the whole structured reply. */

@@ -1,6 +1,7 @@
 import { createServer, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
+import { identityOfSubject } from '../../common/peer-identity.ts';
 import type { SecuredConnection } from './session.ts';
 import { SocketConnection } from './socket-connection.ts';
 
@@ -40,9 +41,8 @@ export function upgradeToTls(
     server.once('secureConnection', (secure: TLSSocket) => {
       timer.cancel();
       socket.off('close', onClose);
-      const certificate = secure.getPeerX509Certificate();
-      const client = certificate ? { certificate } : {};
-      resolve({ connection: new SocketConnection(secure), client });
+      const peer = identityOfSubject(secure.getPeerCertificate().subject);
+      resolve({ connection: new SocketConnection(secure), client: peer ? { peer } : {} });
     });
     server.emit('connection', socket);
   });

@@ -78,7 +78,10 @@ export class Transmission {
     this.#writer = new ReplyWriter(options.sink);
     const { device, readOnly, structuredReplies, limits } = options;
     const terms: Terms = {
-      size: device.size,
+      // A volume can grow while it is connected, and a kernel client be told so.
+      get size() {
+        return device.size;
+      },
       blockSize: device.blockSize,
       readOnly,
       structuredReplies,
@@ -228,11 +231,8 @@ export class Transmission {
 
   #blockStatus(request: NbdRequest): void {
     const { contexts } = this.#options;
-    const one = (request.flags & commandFlag.requestOne) !== 0;
-    const found = contexts.map(({ id, query }) => {
-      const extents = collectStatus(query, request.offset, request.length);
-      return { id, extents: one ? extents.slice(0, 1) : extents };
-    });
+    const wanted = request.flags & commandFlag.requestOne ? 'one' : 'many';
+    const found = contexts.map(({ id, query }) => ({ id, extents: collectStatus(query, request, wanted) }));
     found.forEach(({ id, extents }, index) => {
       this.#writer.add(encodeBlockStatusChunk(request, id, extents, index === found.length - 1));
     });

@@ -14,6 +14,8 @@ export interface ClientOptions {
   readonly structured?: boolean;
   /** Metadata contexts to select, by exact names. */
   readonly contexts?: readonly string[];
+  /** The greeting has been exchanged already, before TLS. */
+  readonly greeted?: boolean;
 }
 
 /** A chunk of a structured reply, or the data of a simple one. */
@@ -168,9 +170,16 @@ export class NbdTestClient {
     return reply;
   }
 
-  async #negotiate({ exportName = '', structured = true, contexts = [] }: ClientOptions): Promise<void> {
-    await this.channel.receive(18);
-    this.channel.send(clientFlags());
+  async #negotiate({
+    exportName = '',
+    structured = true,
+    contexts = [],
+    greeted = false,
+  }: ClientOptions): Promise<void> {
+    if (!greeted) {
+      await this.channel.receive(18);
+      this.channel.send(clientFlags());
+    }
     if (structured) await this.#option(8);
     if (contexts.length > 0) {
       const replies = await this.#option(10, metaContextData(exportName, contexts));

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BlockDevice } from '../../agent/core/block-device.ts';
-import type { ExportProvider, NbdExport } from '../../agent/nbd/exports.ts';
+import type { ExportProvider, NbdClient, NbdExport } from '../../agent/nbd/exports.ts';
 import { NbdServer, type NbdServerOptions } from '../../agent/nbd/server.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import { silentLog } from '../../common/log.ts';
@@ -15,6 +15,7 @@ export interface TestExport extends Partial<Omit<NbdExport, 'device' | 'close'>>
 export class TestExports implements ExportProvider {
   readonly #exports: ReadonlyMap<string, TestExport>;
   openCount = 0;
+  lastClient: NbdClient | undefined;
 
   constructor(exports: Readonly<Record<string, TestExport>>) {
     this.#exports = new Map(Object.entries(exports));
@@ -24,7 +25,8 @@ export class TestExports implements ExportProvider {
     return [...this.#exports.keys()];
   }
 
-  async open(name: string): Promise<NbdExport> {
+  async open(name: string, client: NbdClient): Promise<NbdExport> {
+    this.lastClient = client;
     const found = this.#exports.get(name);
     if (!found) throw new UnderstudyError('NotFound', `there is no export "${name}"`);
     this.openCount += 1;
