@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { mkdirSync } from 'node:fs';
-import { constants, enableCompileCache, getCompileCacheDir } from 'node:module';
+import { constants, enableCompileCache } from 'node:module';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -17,7 +17,8 @@ function cacheCompiledCode(): void {
     return;
   }
   const { status } = enableCompileCache(directory);
-  if (status === constants.compileCacheStatus.ENABLED) process.env.NODE_COMPILE_CACHE = getCompileCacheDir();
+  // Worker threads do not inherit the cache, but look at the environment.
+  if (status === constants.compileCacheStatus.ENABLED) process.env.NODE_COMPILE_CACHE = directory;
 }
 
 cacheCompiledCode();
