@@ -55,7 +55,8 @@ export class IndexLog {
   /** It has grown far beyond what it would be if written anew. */
   get rewriteDue(): boolean {
     const needed = this.#map.table.count * bytesPerEntry;
-    return !this.#rewrite && !this.#secondSuperblockDue && this.bytes > minimumRewriteBytes + 2 * needed;
+    const least = Math.min(minimumRewriteBytes, this.#layout.regionBytes / 4);
+    return !this.#rewrite && !this.#secondSuperblockDue && this.bytes > least + 2 * needed;
   }
 
   get rewriting(): boolean {

@@ -127,6 +127,40 @@ export class SimulatedDisk implements StorageDirectory {
     return used;
   }
 
+  /** The folder as one process sees it: after the next crash, nothing that this one still does has an effect. */
+  mount(): StorageDirectory {
+    const life = this.#life;
+    const alive = () => {
+      if (life !== this.#life) throw new UnderstudyError('Io', 'simulated: the process is gone');
+    };
+    return {
+      open: async (name, options) => {
+        alive();
+        return this.open(name, options);
+      },
+      readFile: async (name) => {
+        alive();
+        return this.readFile(name);
+      },
+      writeFile: async (name, content) => {
+        alive();
+        return this.writeFile(name, content);
+      },
+      remove: async (name) => {
+        alive();
+        return this.remove(name);
+      },
+      list: async () => {
+        alive();
+        return this.list();
+      },
+      space: async () => {
+        alive();
+        return this.space();
+      },
+    };
+  }
+
   async open(name: string, options: OpenOptions = {}): Promise<RandomAccessFile> {
     this.power.check();
     if (!this.#files.has(name)) {
