@@ -5,12 +5,18 @@ import type { AgentConfig, PoolConfig } from './config.ts';
 import type { Pool } from './volume/pools.ts';
 import { VolumeManager } from './volume/volume-manager.ts';
 
-/** Starts the volumes that the pools hold. */
-export function startVolumes(
+/**
+ * Starts the volumes that the pools hold.
+ * @throws UnderstudyError Invalid for what the configuration asks for and this version cannot do
+ */
+export async function startVolumes(
   config: AgentConfig,
   tls: TlsMaterial | undefined,
   { clock, log }: AgentContext,
 ): Promise<VolumeManager> {
+  if (config.arbiter === 'kubernetes') {
+    throw new UnderstudyError('Invalid', 'arbiter: this version has no arbiter "kubernetes" yet; set it to none');
+  }
   return VolumeManager.start({
     pools: config.pools.map(directoryPool),
     nbdDirectory: config.nbd.directory,

@@ -180,6 +180,13 @@ describe('a bad configuration ends the agent with status 1 and a message without
     );
   });
 
+  test('one with an arbiter that is not there', async () => {
+    const config = await writeConfig('a', { arbiter: 'kubernetes' });
+    const { status, stderr } = await run('agent', '--config', config);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^understudy: arbiter: this version has no arbiter "kubernetes" yet/);
+  });
+
   test('one with a pool of devices', async () => {
     const config = await writeConfig('a', { pools: [{ name: 'raw', devices: ['/dev/none'] }] });
     const { status, stderr } = await run('agent', '--config', config);
