@@ -75,9 +75,10 @@ export class MirrorListener {
     });
   }
 
-  /** The peer waits for the answer, so nothing can have been read that the thread would miss. */
+  /** The peer waits for the answer, and what it sends after it is the thread's to read: nothing may be read here any more. */
   async #give(socket: net.Socket, volume: string): Promise<void> {
     try {
+      stopReading(socket);
       await this.#handOver(volume, duplicateDescriptor(descriptorOf(socket)));
       socket.destroy();
     } catch (error) {
@@ -86,11 +87,24 @@ export class MirrorListener {
   }
 }
 
+/** A paused socket goes on reading into its buffer; Node has no public way to keep it from that. */
+function stopReading(socket: net.Socket): void {
+  const handle = handleOf(socket);
+  const readStop: unknown = handle && Reflect.get(handle, 'readStop');
+  if (typeof readStop !== 'function') throw new UnderstudyError('Internal', 'a socket that cannot stop reading');
+  readStop.call(handle);
+}
+
 /** Node has no public way to a socket's descriptor. */
 function descriptorOf(socket: net.Socket): number {
-  const handle: unknown = Reflect.get(socket, '_handle');
-  const descriptor: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
+  const handle = handleOf(socket);
+  const descriptor: unknown = handle && Reflect.get(handle, 'fd');
   if (typeof descriptor !== 'number' || descriptor < 0)
     throw new UnderstudyError('Internal', 'a socket without descriptor');
   return descriptor;
+}
+
+function handleOf(socket: net.Socket): object | undefined {
+  const handle: unknown = Reflect.get(socket, '_handle');
+  return typeof handle === 'object' && handle !== null ? handle : undefined;
 }
