@@ -67,7 +67,7 @@ export class KubeTransport {
     }
   }
 
-  /** The body of an answer that goes on. The request is given up when the signal aborts. */
+  /** The body of an answer that goes on. When the signal aborts, its reason is thrown. */
   async stream(request: KubeRequest, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     try {
       const response = await this.#send(request, signal);
@@ -78,7 +78,8 @@ export class KubeTransport {
       if (stream === null) throw kubeError(502, 'NoBody', `${this.#server} answered without a body`);
       return stream;
     } catch (error) {
-      throw this.#asKubeError(request, signal.aborted ? signal.reason : error);
+      if (signal.aborted) throw signal.reason;
+      throw this.#asKubeError(request, error);
     }
   }
 

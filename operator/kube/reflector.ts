@@ -88,8 +88,7 @@ class Reflector<T extends KubeObject> {
 
   async #list(): Promise<void> {
     const { api, resource, scope, onList } = this.#options;
-    const list = await api.list(resource, scope);
-    if (this.#signal.aborted) return;
+    const list = await unlessAborted(api.list(resource, scope), this.#signal);
     this.#resourceVersion = list.resourceVersion;
     onList(list.items);
   }
@@ -126,4 +125,14 @@ class Reflector<T extends KubeObject> {
     this.#resourceVersion = event.object.metadata.resourceVersion;
     this.#options.onChange(event.type, event.object);
   }
+}
+
+/** What the promise gives, unless the signal aborts first: nobody waits for an answer that is not wanted any more. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
