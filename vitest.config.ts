@@ -7,8 +7,8 @@ export default defineConfig({
     exclude: ['test/kubernetes/**', 'test/cluster/**', 'node_modules/**'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     teardownTimeout: 30_000,
   },
 });

@@ -20,6 +20,8 @@ export interface AgentProcess {
   /** What is in the pools: nothing, once every volume and buffer is gone. */
   poolContents(): Promise<string[]>;
   kill(): Promise<void>;
+  /** Stops and continues it, as a node that hangs. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
   start(): Promise<void>;
   /** Ends it and removes its directory. */
   remove(): Promise<void>;
@@ -78,6 +80,7 @@ export async function startAgent(node: string): Promise<AgentProcess> {
     },
     poolContents: async () => (await Promise.all(Object.values(pools).map((path) => readdir(path)))).flat(),
     kill: async () => daemon?.stop('SIGKILL'),
+    signal: (signal) => void (daemon && process.kill(daemon.pid, signal)),
     start,
     remove: async () => {
       await daemon?.stop('SIGTERM');
