@@ -98,6 +98,3 @@ export const length = {
   /** A string of the protocol: an export's name, a message. */
   maxString: 4096,
 } as const;
-
-/** Largest number of descriptors in one block status chunk. */
-export const maxDescriptors = 1 << 20;

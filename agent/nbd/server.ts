@@ -20,6 +20,8 @@ export interface NbdServerOptions {
   readonly tls?: () => TlsMaterial;
 }
 
+const keepAliveDelayMs = 30_000;
+
 /** Serves exports to NBD clients on a unix socket, on accepted sockets, or both. */
 export class NbdServer {
   readonly #options: NbdServerOptions;
@@ -60,6 +62,8 @@ export class NbdServer {
     const { exports, log, clock = systemClock, tls } = this.#options;
     const { promise, resolve } = Promise.withResolvers<void>();
     socket.setNoDelay(true);
+    // A client that vanished from the network would hold its export for ever.
+    socket.setKeepAlive(true, keepAliveDelayMs);
     const connection = new SocketConnection(socket);
     const timeoutMs = this.#limits.handshakeMs;
     const session = new NbdSession(connection, {
