@@ -14,14 +14,12 @@ const maxVerificationFailures = 3;
 /** What a resync needs of the link that it runs on. */
 export interface ResyncLink {
   /** Sends content of the volume; the buffer is not changed afterwards. */
-  sendData(range: Range, content: Buffer): void;
-  sendZeroes(range: Range, keepAllocated: boolean): void;
+  sendResyncData(range: Range, content: Buffer): void;
+  sendResyncZeroes(range: Range, keepAllocated: boolean): void;
   /** Asks for the standby's digests of the range as of this point in the stream. Rejects when the link is lost. */
   requestDigests(range: Range): Promise<Buffer>;
   /** Resolves when so little is in flight that more may be sent. Rejects when the link is lost. */
   room(): Promise<void>;
-  /** True while a write into the range has been sent to the standby but not yet reached the local device. */
-  localWritePending(range: Range): boolean;
 }
 
 /**
@@ -34,6 +32,8 @@ export class Resync {
   readonly #differences: Differences;
   readonly #base: BlockDevice;
   readonly #link: ResyncLink;
+  /** True while a write into the range has been sent to the standby but not yet reached the local device. */
+  readonly #localWritePending: (range: Range) => boolean;
   readonly #log: Log;
   /** The reads under way, and whether a write has made them void. */
   readonly #reading = new Set<{ range: Range; void: boolean }>();
@@ -43,10 +43,17 @@ export class Resync {
   #failure: unknown;
   #verificationFailures = 0;
 
-  constructor(differences: Differences, base: BlockDevice, link: ResyncLink, log: Log) {
+  constructor(
+    differences: Differences,
+    base: BlockDevice,
+    link: ResyncLink,
+    localWritePending: (range: Range) => boolean,
+    log: Log,
+  ) {
     this.#differences = differences;
     this.#base = base;
     this.#link = link;
+    this.#localWritePending = localWritePending;
     this.#log = log;
   }
 
@@ -123,7 +130,7 @@ export class Resync {
 
   /** The extents of the range now; unknown (one stretch of data) where a write is still on its way to the device. */
   #extents(range: Range): { length: number; zero: boolean; hole: boolean }[] {
-    if (this.#link.localWritePending(range)) return [{ length: range.length, zero: false, hole: false }];
+    if (this.#localWritePending(range)) return [{ length: range.length, zero: false, hole: false }];
     return this.#base.extents(range.offset, range.length);
   }
 
@@ -142,7 +149,7 @@ export class Resync {
     // The extents were taken before the pieces in front of this one were sent; writes may have come meanwhile.
     const stillZero = extent.zero && this.#extents(piece).every((now) => now.zero);
     if (stillZero) {
-      if (!targetIsZero) this.#link.sendZeroes(piece, !extent.hole);
+      if (!targetIsZero) this.#link.sendResyncZeroes(piece, !extent.hole);
       return;
     }
     for (let offset = piece.offset; offset < piece.offset + piece.length; offset += pieceBytes) {
@@ -150,8 +157,8 @@ export class Resync {
       await this.#readAnd(range, (content) => {
         const zero = isZero(content);
         if (zero && targetIsZero) return;
-        if (zero) this.#link.sendZeroes(range, true);
-        else this.#link.sendData(range, content);
+        if (zero) this.#link.sendResyncZeroes(range, true);
+        else this.#link.sendResyncData(range, content);
         this.#differences.copied(range);
       });
     }
@@ -160,7 +167,7 @@ export class Resync {
   async #compareOrZero(piece: Range): Promise<void> {
     const extents = this.#extents(piece);
     if (extents.every((extent) => extent.zero)) {
-      this.#link.sendZeroes(piece, !extents.every((extent) => extent.hole));
+      this.#link.sendResyncZeroes(piece, !extents.every((extent) => extent.hole));
       return;
     }
     for (let offset = piece.offset; offset < piece.offset + piece.length; offset += pieceBytes) {

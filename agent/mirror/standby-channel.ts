@@ -1,0 +1,308 @@
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Connection } from '../core/connection.ts';
+import type { Range } from '../core/range.ts';
+import { type Acknowledgement, AcknowledgementQueue } from './acknowledgement.ts';
+import type { BlockMap } from './block-map.ts';
+import { missedBlockBytes } from './differences.ts';
+import { type Frame, FrameParser, HeaderEncoder } from './frame-codec.ts';
+import {
+  type Barrier,
+  type BarrierDone,
+  barrierDoneSchema,
+  decodeJson,
+  encodeJson,
+  failedSchema,
+  type Hello,
+  type InSync,
+  type Refuse,
+  type ResyncBegin,
+  refuseSchema,
+  type Welcome,
+  welcomeSchema,
+} from './messages.ts';
+import { frameFlags, frameTypes } from './protocol.ts';
+import { UnsyncedMap } from './unsynced-map.ts';
+
+/** What a link learns from its channel. */
+export interface ChannelEvents {
+  /** Something, anything, came from the standby. */
+  heard(): void;
+  welcome(welcome: Welcome): void;
+  refused(refuse: Refuse): void;
+  resyncAccepted(): void;
+  /** Everything up to the end of the resync is applied and on the standby's stable storage. */
+  confirmed(): void;
+  /** The connection is gone; called once, last. */
+  closed(reason: string): void;
+}
+
+interface Waiter<Value> {
+  resolve(value: Value): void;
+  reject(error: unknown): void;
+}
+
+/** Bytes sent and not held, above which a resync pauses. */
+const resyncWindowBytes = 8 * 1024 * 1024;
+/** The longest range of zeroes in one frame; its length must fit 32 bits. */
+const maxZeroBytes = 1024 * 1024 * 1024;
+
+/**
+ * One connection from a primary to a standby, from its hello to its end: numbers what is sent, and matches what comes
+ * back.
+ *
+ * Invariant: everything that depends on answers of this connection lives in here, so that nothing of it can be carried
+ * over into the next one. What it leaves behind when it ends is what was sent and may not be on the standby's stable
+ * storage (`leaveUnsynced`), and the acknowledgements that still wait (`strand`).
+ */
+export class StandbyChannel {
+  readonly #connection: Connection;
+  readonly #events: ChannelEvents;
+  readonly #parser = new FrameParser();
+  readonly #headers = new HeaderEncoder();
+  readonly #unsynced = new UnsyncedMap(missedBlockBytes);
+  readonly #held = new AcknowledgementQueue();
+  readonly #synced = new AcknowledgementQueue();
+  readonly #barriers = new Map<string, Waiter<BarrierDone>>();
+  #digests: Waiter<Buffer>[] = [];
+  #room: Waiter<void>[] = [];
+  #sequence = 0;
+  #sentBytes = 0;
+  #heldBytes = 0;
+  #endOfResync: number | undefined;
+  #failure: string | undefined;
+  #closed = false;
+
+  constructor(connection: Connection, events: ChannelEvents) {
+    this.#connection = connection;
+    this.#events = events;
+    connection.handle({
+      received: (bytes) => this.#received(bytes),
+      drained: () => this.#roomChanged(),
+      closed: (reason) => this.#ended(reason),
+    });
+  }
+
+  /** Bytes sent that the standby has not said to hold. */
+  get inFlightBytes(): number {
+    return this.#sentBytes - this.#heldBytes;
+  }
+
+  /** Ends the connection; `closed` follows with this reason. */
+  destroy(reason: string): void {
+    this.#failure ??= reason;
+    this.#connection.destroy(new Error(reason));
+  }
+
+  // --- Changes of the standby -----------------------------------------------------------------------------------
+
+  write(range: Range, content: Uint8Array, flags: number): void {
+    this.#sequence += 1;
+    this.#unsynced.sent(range);
+    const header = this.#headers.encode(frameTypes.write, flags, content.length, this.#sequence, range.offset);
+    this.#connection.send(header, content);
+    this.#sentBytes += header.length + content.length;
+  }
+
+  zero({ offset, length }: Range, flags: number): void {
+    for (let sent = 0; sent < length; sent += maxZeroBytes) {
+      const piece = { offset: offset + sent, length: Math.min(maxZeroBytes, length - sent) };
+      this.#sequence += 1;
+      this.#unsynced.sent(piece);
+      const header = this.#headers.encode(frameTypes.zero, flags, 0, this.#sequence, piece.offset, piece.length);
+      this.#connection.send(header);
+      this.#sentBytes += header.length;
+    }
+  }
+
+  /** Completes when the standby holds everything sent so far. */
+  awaitHeld(acknowledgement: Acknowledgement): void {
+    this.#held.add(this.#sequence, acknowledgement);
+  }
+
+  /** Completes when everything sent so far is applied and on the standby's stable storage. */
+  awaitSynced(acknowledgement: Acknowledgement): void {
+    this.#sendFlush(frameTypes.flush);
+    this.#synced.add(this.#sequence, acknowledgement);
+  }
+
+  /** The point of the write stream at which the standby takes a snapshot. */
+  barrier(barrier: Barrier): Promise<BarrierDone> {
+    return new Promise((resolve, reject) => {
+      this.#barriers.set(barrier.attempt, { resolve, reject });
+      this.#sequence += 1;
+      this.#sendJson(frameTypes.barrier, barrier, this.#sequence);
+    });
+  }
+
+  // --- The course of a link -------------------------------------------------------------------------------------
+
+  hello(hello: Hello): void {
+    this.#sendJson(frameTypes.hello, hello);
+  }
+
+  beginResync(begin: ResyncBegin): void {
+    this.#sendJson(frameTypes.resyncBegin, begin);
+  }
+
+  /** `confirmed` follows. */
+  endResync(): void {
+    this.#sendFlush(frameTypes.resyncEnd);
+    this.#endOfResync = this.#sequence;
+  }
+
+  inSync(inSync: InSync): void {
+    this.#sendJson(frameTypes.inSync, inSync);
+  }
+
+  ping(): void {
+    this.#connection.send(this.#headers.encode(frameTypes.ping, 0, 0));
+  }
+
+  /** The standby's digests of the range as of this point of the stream. */
+  requestDigests({ offset, length }: Range): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      this.#digests.push({ resolve, reject });
+      this.#sequence += 1;
+      this.#connection.send(this.#headers.encode(frameTypes.digestRequest, 0, 0, this.#sequence, offset, length));
+      // Reading and digesting cost the standby as much as the data would.
+      this.#sentBytes += length;
+    });
+  }
+
+  sendResyncData(range: Range, content: Buffer): void {
+    this.write(range, content, frameFlags.resync);
+  }
+
+  sendResyncZeroes(range: Range, keepAllocated: boolean): void {
+    this.zero(range, frameFlags.resync | (keepAllocated ? frameFlags.keepAllocated : 0));
+  }
+
+  /** Resolves when so little is in flight that a resync may send more. Rejects when the connection ends. */
+  room(): Promise<void> {
+    if (this.#closed) return Promise.reject(new UnderstudyError('Unavailable', 'the link to the standby is down'));
+    return new Promise((resolve, reject) => {
+      this.#room.push({ resolve, reject });
+      // Not at once even if there is room: a resync gives way to the guest after each piece.
+      setImmediate(() => this.#roomChanged());
+    });
+  }
+
+  // --- The end --------------------------------------------------------------------------------------------------
+
+  /** Adds to the record of differences what the standby may have lost. */
+  leaveUnsynced(missed: BlockMap): void {
+    this.#unsynced.moveTo(missed);
+  }
+
+  /** Hands over what still waits for the standby. */
+  strand(stranded: AcknowledgementQueue): void {
+    this.#held.moveTo(stranded);
+    this.#synced.moveTo(stranded);
+  }
+
+  #ended(reason: Error | undefined): void {
+    this.#closed = true;
+    const message = this.#failure ?? (reason ? `the link was lost: ${reason.message}` : 'the standby closed the link');
+    this.#events.closed(message);
+    const error = new UnderstudyError('Unavailable', message);
+    for (const waiter of [...this.#barriers.values(), ...this.#digests, ...this.#room]) waiter.reject(error);
+    this.#barriers.clear();
+    this.#digests = [];
+    this.#room = [];
+  }
+
+  // --- What comes back ------------------------------------------------------------------------------------------
+
+  #received(bytes: Uint8Array): void {
+    if (this.#closed || this.#failure !== undefined) return;
+    this.#events.heard();
+    try {
+      for (const frame of this.#parser.push(bytes)) this.#frame(frame);
+    } catch (error) {
+      this.destroy(errorMessage(error));
+    }
+  }
+
+  #frame(frame: Frame): void {
+    switch (frame.type) {
+      case frameTypes.held:
+        return this.#onHeld(frame);
+      case frameTypes.synced:
+        return this.#onSynced(frame);
+      case frameTypes.welcome:
+        return this.#events.welcome(decodeJson('welcome', welcomeSchema, frame.payload));
+      case frameTypes.refuse:
+        return this.#events.refused(decodeJson('refusal', refuseSchema, frame.payload));
+      case frameTypes.resyncAccepted:
+        return this.#events.resyncAccepted();
+      case frameTypes.digests:
+        return this.#digests.shift()?.resolve(frame.payload);
+      case frameTypes.confirmed:
+        if (frame.sequence === this.#endOfResync) this.#events.confirmed();
+        return this.#unsynced.synced(frame.sequence);
+      case frameTypes.barrierDone:
+        return this.#onBarrierDone(decodeJson('barrier answer', barrierDoneSchema, frame.payload));
+      case frameTypes.failed:
+        return this.destroy(`the standby failed: ${decodeJson('failure', failedSchema, frame.payload).message}`);
+      case frameTypes.pong:
+        return;
+      default:
+        throw new UnderstudyError(
+          'Protocol',
+          `the standby sent a frame of type ${frame.type}, which only a primary sends`,
+        );
+    }
+  }
+
+  #onHeld({ sequence, offset }: Frame): void {
+    this.#checkSent(sequence);
+    if (offset > this.#sentBytes) {
+      throw new UnderstudyError('Protocol', `the standby holds ${offset} bytes, but only ${this.#sentBytes} were sent`);
+    }
+    this.#heldBytes = offset;
+    this.#held.complete(sequence);
+    this.#roomChanged();
+  }
+
+  #onSynced({ sequence }: Frame): void {
+    this.#checkSent(sequence);
+    this.#unsynced.synced(sequence);
+    this.#synced.complete(sequence);
+  }
+
+  #checkSent(sequence: number): void {
+    if (sequence <= this.#sequence) return;
+    throw new UnderstudyError('Protocol', `the standby answers for ${sequence}, but only ${this.#sequence} was sent`);
+  }
+
+  #onBarrierDone(done: BarrierDone): void {
+    this.#barriers.get(done.attempt)?.resolve(done);
+    this.#barriers.delete(done.attempt);
+  }
+
+  #roomChanged(): void {
+    if (this.#room.length === 0 || this.inFlightBytes > resyncWindowBytes) return;
+    const waiters = this.#room;
+    this.#room = [];
+    for (const waiter of waiters) waiter.resolve();
+  }
+
+  // --------------------------------------------------------------------------------------------------------------
+
+  #sendFlush(type: typeof frameTypes.flush | typeof frameTypes.resyncEnd): void {
+    this.#sequence += 1;
+    this.#connection.send(this.#headers.encode(type, 0, 0, this.#sequence));
+    this.#unsynced.flushSent(this.#sequence);
+  }
+
+  #sendJson(type: JsonFrameType, message: object, sequence = 0): void {
+    const payload = encodeJson(message);
+    this.#connection.send(this.#headers.encode(type, 0, payload.length, sequence), payload);
+  }
+}
+
+type JsonFrameType =
+  | typeof frameTypes.hello
+  | typeof frameTypes.barrier
+  | typeof frameTypes.resyncBegin
+  | typeof frameTypes.inSync;
