@@ -1,16 +1,20 @@
-import { KubeConfig } from '@kubernetes/client-node';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { systemClock } from '../../common/clock.ts';
 import { silentLog } from '../../common/log.ts';
 import type { KubeApi } from '../../operator/kube/kube-api.ts';
-import { RealKubeApi } from '../../operator/kube/real-kube-api.ts';
 import { startReflector } from '../../operator/kube/reflector.ts';
 import { type NodePool, nodePools } from '../../operator/resources/node-pool.ts';
+import { primaryVolumes } from '../../operator/resources/primary-volume.ts';
+import { snapshots } from '../../operator/resources/snapshot.ts';
+import { standbyMirrors } from '../../operator/resources/standby-mirror.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { ApiServerProcess, ControlPlane } from './control-plane/handle.ts';
 import { startControlPlane } from './control-plane.ts';
 import { installCrds } from './support/crds.ts';
+import { kubeApiOf } from './support/kube-api-of.ts';
 import { kubectlOf } from './support/kubectl.ts';
+import { mirror, snapshot, volume } from './support/manifests.ts';
+import { startRig } from './support/rig.ts';
 
 const shared = inject('controlPlane');
 
@@ -27,9 +31,7 @@ describe.skipIf('unavailable' in shared)('when the API server goes away', () => 
     apiServer = plane.apiServer;
     if (apiServer === undefined) return;
     await installCrds(kubectlOf(plane), plane.version);
-    const config = new KubeConfig();
-    config.loadFromFile(plane.kubeconfig);
-    api = new RealKubeApi(config);
+    api = kubeApiOf(plane);
   });
 
   afterAll(() => plane?.stop());
@@ -39,7 +41,7 @@ describe.skipIf('unavailable' in shared)('when the API server goes away', () => 
       apiVersion: 'understudy.dev/v1alpha1',
       kind: 'NodePool',
       metadata: { name },
-      spec: { node: 'node-a', name: 'main', directory: '/srv', purpose: 'volumes' },
+      spec: { node: 'node-x', name: 'main', directory: '/srv', purpose: 'volumes' },
     });
 
   /** Follows the pools, and keeps what it was told. */
@@ -104,6 +106,30 @@ describe.skipIf('unavailable' in shared)('when the API server goes away', () => 
     } finally {
       apiServer.resume();
       await follower.stop();
+    }
+  });
+
+  test('an operator goes on by itself, with what was begun and with what comes later', async ({ skip }) => {
+    if (apiServer === undefined) return skip('the API server is no process of ours');
+    const rig = await startRig(plane);
+    try {
+      const namespace = await rig.namespace();
+      await rig.apply(volume(namespace, 'data'), mirror(namespace, 'copy', 'data'), snapshot(namespace, 'now', 'copy'));
+
+      await apiServer.kill();
+      await apiServer.start();
+
+      await rig.reaches(standbyMirrors, namespace, 'copy', { type: 'InSync', status: 'True' });
+      await rig.reaches(snapshots, namespace, 'now', { type: 'Ready', status: 'True' });
+
+      await rig.apply(snapshot(namespace, 'later', 'copy'));
+      await rig.reaches(snapshots, namespace, 'later', { type: 'Ready', status: 'True' });
+      await rig.kubectl.run(['delete', '-n', namespace, '--wait=false', '--all', 'primaryvolumes,standbymirrors']);
+      await rig.kubectl.run(['delete', '-n', namespace, '--all', 'snapshots.understudy.dev']);
+      await rig.vanishes(primaryVolumes, namespace, 'data');
+      await rig.expectNothingLeft();
+    } finally {
+      await rig.remove();
     }
   });
 });

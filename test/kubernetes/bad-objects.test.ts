@@ -1,113 +1,95 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { namespaces } from '../../operator/resources/core-kinds.ts';
+import { primaryVolumes } from '../../operator/resources/primary-volume.ts';
+import type { Resource } from '../../operator/resources/resource.ts';
+import { snapshots } from '../../operator/resources/snapshot.ts';
+import { standbyMirrors } from '../../operator/resources/standby-mirror.ts';
 import { hasCel } from './support/crds.ts';
 import { sharedControlPlane } from './support/kubectl.ts';
 import { manifest, mirror, snapshot, volume } from './support/manifests.ts';
-import { type Rig, startRig } from './support/rig.ts';
+import { type ConditionedObject, messageOf, type Rig, startRig } from './support/rig.ts';
 
 const plane = inject('controlPlane');
 
-describe.skipIf('unavailable' in plane)('what is wrong with an object is said', () => {
+describe.skipIf('unavailable' in plane)('what is wrong with an object is said in a condition', () => {
   let rig: Rig;
   let namespace: string;
+  let cel: boolean;
 
   beforeAll(async () => {
     rig = await startRig(sharedControlPlane());
-  });
-
-  beforeEach(async () => {
+    cel = hasCel(sharedControlPlane().version);
     namespace = await rig.namespace();
+    await rig.apply(
+      volume(namespace, 'nowhere', { nodeName: 'node-x' }),
+      volume(namespace, 'no-pool', { pool: 'fast' }),
+      volume(namespace, 'in-the-buffer', { pool: 'buffer' }),
+      volume(namespace, 'odd', { size: 1_000_000 }),
+      volume(namespace, 'data'),
+      mirror(namespace, 'of-nothing', 'later'),
+      mirror(namespace, 'beside', 'data', { nodeName: 'node-a' }),
+      mirror(namespace, 'bare', 'data', { buffer: undefined }),
+      snapshot(namespace, 'of-nothing', 'no-mirror'),
+      snapshot(namespace, 'of-bare', 'bare'),
+    );
   });
 
   afterAll(() => rig?.remove());
 
-  /** The message of Ready=False with that reason. */
-  async function complaint(kind: string, name: string, reason: string): Promise<string> {
-    const object = await rig.reaches(kind, name, namespace, { type: 'Ready', status: 'False', reason });
-    return object.status?.conditions?.find(({ type }) => type === 'Ready')?.message ?? '';
-  }
+  const kinds: Record<'volume' | 'mirror' | 'snapshot', Resource<ConditionedObject>> = {
+    volume: primaryVolumes,
+    mirror: standbyMirrors,
+    snapshot: snapshots,
+  };
 
-  test('a node without an agent', async () => {
-    await rig.apply(volume(namespace, 'data', { nodeName: 'node-x' }));
-    expect(await complaint('primaryvolume', 'data', 'NoAgent')).toContain('node-x');
+  test.for([
+    ['volume', 'nowhere', 'NoAgent', /node-x/],
+    ['volume', 'no-pool', 'PoolNotFound', /pool fast of node node-a, but the node has buffer, main/],
+    ['volume', 'in-the-buffer', 'WrongPurpose', /pool buffer of node node-a is for buffers only/],
+    ['volume', 'odd', 'Invalid', /spec\.size: expected a multiple of 4096 bytes, got 1000000/],
+    ['mirror', 'of-nothing', 'VolumeNotFound', /later/],
+    ['mirror', 'beside', 'NodeHasCopy', /node-a has the primary/],
+    ['snapshot', 'of-nothing', 'SourceNotFound', /no-mirror/],
+    ['snapshot', 'of-bare', 'NoBuffer', /bare has no buffer.*spec\.buffer/],
+  ] as const)('the %s "%s": %s', async ([kind, name, reason, message]) => {
+    const complaint = { type: 'Ready', status: 'False', reason } as const;
+    expect(messageOf(await rig.reaches(kinds[kind], namespace, name, complaint), 'Ready')).toMatch(message);
   });
 
-  test('a pool that the node does not have, with those that it has', async () => {
-    await rig.apply(volume(namespace, 'data', { pool: 'fast' }));
-    expect(await complaint('primaryvolume', 'data', 'PoolNotFound')).toMatch(/fast.*node-a.*buffer, main/);
-  });
-
-  test('a size that is no whole number of blocks', async () => {
-    await rig.apply(volume(namespace, 'data', { size: 1_000_000 }));
-    expect(await complaint('primaryvolume', 'data', 'Invalid')).toContain(
-      'spec.size: expected a multiple of blockSize',
-    );
-  });
-
-  test('a mirror of nothing, until the volume is there', async () => {
-    await rig.apply(mirror(namespace, 'copy', 'data'));
-    expect(await complaint('standbymirror', 'copy', 'VolumeNotFound')).toContain('data');
-
-    await rig.apply(volume(namespace, 'data'));
-    await rig.reaches('standbymirror', 'copy', namespace, { type: 'InSync', status: 'True' });
-  });
-
-  test('a mirror on the node of its primary', async () => {
-    await rig.apply(volume(namespace, 'data'), mirror(namespace, 'copy', 'data', { nodeName: 'node-a' }));
-    expect(await complaint('standbymirror', 'copy', 'NodeHasCopy')).toContain('node-a');
-  });
-
-  test('a snapshot of nothing, and one of a mirror without a buffer', async () => {
-    await rig.apply(
-      snapshot(namespace, 'of-nothing', 'no-mirror'),
-      volume(namespace, 'data'),
-      mirror(namespace, 'bare', 'data', { buffer: undefined }),
-      snapshot(namespace, 'of-bare', 'bare'),
-    );
-    expect(await complaint('snapshot', 'of-nothing', 'SourceNotFound')).toContain('no-mirror');
-    expect(await complaint('snapshot', 'of-bare', 'NoBuffer')).toContain('spec.buffer');
-  });
-
-  test('a combination that only CEL or the operator can see', async () => {
-    const both = volume(namespace, 'data', { nodeSelector: { zone: 'a' } });
+  test('a combination that the API server lets pass without CEL', async () => {
+    const both = volume(namespace, 'both', { nodeSelector: { zone: 'a' } });
     const applied = await rig.kubectl.try(['apply', '-f', '-'], manifest(both));
     const rule = 'exactly one of nodeName and nodeSelector';
-    if (hasCel(sharedControlPlane().version)) expect(applied.stderr).toContain(rule);
-    else expect(await complaint('primaryvolume', 'data', 'Invalid')).toContain(rule);
+    if (cel) return expect(applied.stderr).toContain(rule);
+    const invalid = { type: 'Ready', status: 'False', reason: 'Invalid' } as const;
+    expect(messageOf(await rig.reaches(primaryVolumes, namespace, 'both', invalid), 'Ready')).toContain(rule);
   });
 
-  test('a change of what cannot change; it is not made, and taking it back mends it', async () => {
-    await rig.apply(volume(namespace, 'data'));
-    await rig.reaches('primaryvolume', 'data', namespace, { type: 'Ready', status: 'True' });
+  test('a change of what cannot change: nothing moves, and taking it back mends it', async () => {
+    const ready = { type: 'Ready', status: 'True' } as const;
+    await rig.reaches(primaryVolumes, namespace, 'data', ready);
 
-    const moved = await rig.kubectl.try(
-      ['apply', '-f', '-'],
-      manifest(volume(namespace, 'data', { nodeName: 'node-b' })),
-    );
-    if (hasCel(sharedControlPlane().version)) {
-      expect(moved.stderr).toContain('it cannot change');
-      return;
-    }
-    expect(await complaint('primaryvolume', 'data', 'Invalid')).toContain('spec.nodeName');
-    const status = (await rig.kubectl.get('primaryvolume', 'data', namespace))?.status;
-    expect(status).toMatchObject({ node: 'node-a', epoch: 1 });
+    const moved = manifest(volume(namespace, 'data', { nodeName: 'node-b' }));
+    const applied = await rig.kubectl.try(['apply', '-f', '-'], moved);
+    if (cel) return expect(applied.stderr).toContain('it cannot change');
+    const invalid = { type: 'Ready', status: 'False', reason: 'Invalid' } as const;
+    const object = await rig.reaches(primaryVolumes, namespace, 'data', invalid);
+    expect(messageOf(object, 'Ready')).toMatch(/spec\.nodeName: expected the value it was created with/);
+    expect(object.status).toMatchObject({ node: 'node-a', epoch: 1 });
 
     await rig.apply(volume(namespace, 'data'));
-    await rig.reaches('primaryvolume', 'data', namespace, { type: 'Ready', status: 'True' });
+    await rig.reaches(primaryVolumes, namespace, 'data', ready);
   });
 
-  test('none of them keeps a namespace from going', async ({ skip }) => {
+  test('what was missing and comes later is noticed', async () => {
+    await rig.apply(volume(namespace, 'later'));
+    await rig.reaches(standbyMirrors, namespace, 'of-nothing', { type: 'InSync', status: 'True' });
+  });
+
+  test('none of them keeps their namespace from going', async ({ skip }) => {
     skip(!sharedControlPlane().hasControllerManager, 'the control plane has no controller manager');
-    const wrong = [
-      volume(namespace, 'nowhere', { nodeName: 'node-x' }),
-      volume(namespace, 'odd', { size: 1_000_000 }),
-      mirror(namespace, 'of-nothing', 'no-volume'),
-      mirror(namespace, 'of-nowhere', 'nowhere'),
-      snapshot(namespace, 'of-nothing', 'no-mirror'),
-    ];
-    await rig.apply(...wrong);
-    await complaint('primaryvolume', 'nowhere', 'NoAgent');
-    await complaint('snapshot', 'of-nothing', 'SourceNotFound');
     await rig.kubectl.run(['delete', 'namespace', '--wait=false', namespace]);
-    await rig.vanishes('namespace', namespace, undefined);
+    await rig.vanishes(namespaces, undefined, namespace);
+    await rig.expectNothingLeft();
   });
 });

@@ -11,7 +11,7 @@ export default defineConfig({
     globalSetup: ['test/kubernetes/global-setup.ts'],
     pool: 'forks',
     fileParallelism: false,
-    testTimeout: 60_000,
+    testTimeout: 180_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
   },

@@ -1,11 +1,10 @@
-import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { InMemoryKubeApi } from '../../../operator/kube/in-memory-kube-api.ts';
 import type { KubeApi } from '../../../operator/kube/kube-api.ts';
-import { RealKubeApi } from '../../../operator/kube/real-kube-api.ts';
 import { namespaces } from '../../../operator/resources/core-kinds.ts';
 import { primaryVolumes } from '../../../operator/resources/primary-volume.ts';
 import { hasCel, installCrds } from '../support/crds.ts';
+import { kubeApiOf } from '../support/kube-api-of.ts';
 import { kubectlOf, sharedControlPlane } from '../support/kubectl.ts';
 import { scenarios } from './scenarios.ts';
 
@@ -20,9 +19,7 @@ describe.skipIf('unavailable' in plane)('the Kubernetes API in memory answers li
 
   beforeAll(async () => {
     await installCrds(kubectlOf(sharedControlPlane()), sharedControlPlane().version);
-    const config = new KubeConfig();
-    config.loadFromFile(sharedControlPlane().kubeconfig);
-    real = new RealKubeApi(config);
+    real = kubeApiOf(sharedControlPlane());
   });
 
   beforeEach(async () => {

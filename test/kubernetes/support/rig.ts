@@ -1,15 +1,27 @@
 import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
+import type { KubeApi } from '../../../operator/kube/kube-api.ts';
+import { type Condition, findCondition } from '../../../operator/resources/conditions.ts';
+import type { KubeObject } from '../../../operator/resources/kube-object.ts';
+import { nodePools } from '../../../operator/resources/node-pool.ts';
+import { primaryVolumes } from '../../../operator/resources/primary-volume.ts';
+import type { Resource } from '../../../operator/resources/resource.ts';
+import { snapshots } from '../../../operator/resources/snapshot.ts';
+import { standbyMirrors } from '../../../operator/resources/standby-mirror.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { type AgentProcess, startAgent } from './agent-process.ts';
 import { installCrds } from './crds.ts';
-import { type Condition, condition, type Kubectl, type KubeObject, kubectlOf } from './kubectl.ts';
+import { kubeApiOf } from './kube-api-of.ts';
+import { type Kubectl, kubectlOf } from './kubectl.ts';
 import { manifest, pool } from './manifests.ts';
 import { type OperatorProcess, startOperator } from './operator-process.ts';
 
 /** A cluster with Understudy running for it: an operator, and the agents of node-a and node-b. */
 export interface Rig {
+  /** For what a user does. */
   kubectl: Kubectl;
+  /** For what a test asks again and again. */
+  api: KubeApi;
   operator: OperatorProcess;
   agents: { a: AgentProcess; b: AgentProcess };
   /** Makes a namespace with a name of its own. */
@@ -17,9 +29,14 @@ export interface Rig {
   /** `kubectl apply` of these objects. */
   apply(...objects: object[]): Promise<void>;
   /** Waits until the object has the condition. @throws Error that tells the object's status and what the operator logged. */
-  reaches(kind: string, name: string, namespace: string | undefined, wanted: WantedCondition): Promise<KubeObject>;
+  reaches<T extends ConditionedObject>(
+    resource: Resource<T>,
+    namespace: string | undefined,
+    name: string,
+    wanted: WantedCondition,
+  ): Promise<T>;
   /** Waits until the object is gone. @throws as `reaches` */
-  vanishes(kind: string, name: string, namespace: string | undefined): Promise<void>;
+  vanishes(resource: Resource, namespace: string | undefined, name: string): Promise<void>;
   /** Nothing of ours is left in the namespaces made, nor at the agents, nor on their disks. */
   expectNothingLeft(): Promise<void>;
   /** Stops the processes and deletes what was made in the cluster. */
@@ -27,26 +44,57 @@ export interface Rig {
 }
 
 export interface WantedCondition {
-  type: string;
+  type: Condition['type'];
   status: Condition['status'];
   reason?: string;
 }
 
-const settleMs = 60_000;
-const pollMs = 250;
+/** An object about which the operator says something. */
+export type ConditionedObject = KubeObject & { readonly status?: { readonly conditions?: Condition[] | undefined } };
 
-export async function startRig(cluster: { kubectl: string; kubeconfig: string; version: string }): Promise<Rig> {
+interface Cluster {
+  readonly kubectl: string;
+  readonly kubeconfig: string;
+  readonly version: string;
+}
+
+const settleMs = 90_000;
+const pollMs = 100;
+
+export async function startRig(cluster: Cluster): Promise<Rig> {
+  const cleanups: (() => Promise<unknown>)[] = [];
+  const remove = async () => {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+  };
+  try {
+    return await assemble(cluster, cleanups, remove);
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+async function assemble(cluster: Cluster, cleanups: (() => Promise<unknown>)[], remove: Rig['remove']): Promise<Rig> {
   const kubectl = kubectlOf(cluster);
+  const api = kubeApiOf(cluster);
   await installCrds(kubectl, cluster.version);
-  const agents = { a: await startAgent('node-a'), b: await startAgent('node-b') };
-  const everyAgent = Object.values(agents);
-  const operator = await startOperator(cluster.kubeconfig, everyAgent);
+  const [a, b] = await Promise.all(['node-a', 'node-b'].map(startAgent));
+  if (a === undefined || b === undefined) throw new Error('two agents were started');
+  cleanups.push(() => Promise.all([a.remove(), b.remove()]));
+  const operator = await startOperator(cluster.kubeconfig, [a, b]);
+  cleanups.push(() => operator.remove());
   const namespaces: string[] = [];
+  cleanups.push(
+    () => kubectl.try(['delete', 'namespace', '--wait=false', '--ignore-not-found', ...namespaces]),
+    () => kubectl.try(['delete', 'nodepools', '--all']),
+  );
 
   const rig: Rig = {
     kubectl,
+    api,
     operator,
-    agents,
+    agents: { a, b },
+    remove,
     async namespace() {
       const name = `rig-${randomBytes(4).toString('hex')}`;
       await kubectl.run(['create', 'namespace', name]);
@@ -56,62 +104,77 @@ export async function startRig(cluster: { kubectl: string; kubeconfig: string; v
     async apply(...objects) {
       await kubectl.run(['apply', '-f', '-'], manifest(...objects));
     },
-    async reaches(kind, name, namespace, wanted) {
-      let object: KubeObject | undefined;
+    async reaches<T extends ConditionedObject>(
+      resource: Resource<T>,
+      namespace: string | undefined,
+      name: string,
+      wanted: WantedCondition,
+    ) {
+      let object: T | undefined;
       const found = async () => {
-        object = await kubectl.get(kind, name, namespace);
-        const now = condition(object, wanted.type);
-        const isWanted = now?.status === wanted.status && (wanted.reason ?? now.reason) === now.reason;
-        return isWanted ? object : undefined;
+        object = await api.get(resource, keyOf(namespace, name));
+        return object !== undefined && isAsWanted(object, wanted) ? object : undefined;
       };
       return await waitFor(found, { timeoutMs: settleMs, intervalMs: pollMs }).catch(() => {
-        throw new Error(`${kind} ${name} did not become ${JSON.stringify(wanted)}: ${explain(object, operator)}`);
+        throw new Error(`${resource.kind} ${name} is not ${JSON.stringify(wanted)}: ${explain(object, operator)}`);
       });
     },
-    async vanishes(kind, name, namespace) {
+    async vanishes(resource, namespace, name) {
       let object: KubeObject | undefined;
       const gone = async () => {
-        object = await kubectl.get(kind, name, namespace);
+        object = await api.get(resource, keyOf(namespace, name));
         return object === undefined;
       };
       await waitFor(gone, { timeoutMs: settleMs, intervalMs: pollMs }).catch(() => {
-        throw new Error(`${kind} ${name} did not go: ${explain(object, operator)}`);
+        throw new Error(`${resource.kind} ${name} is still there: ${explain(object, operator)}`);
       });
     },
     async expectNothingLeft() {
-      for (const kind of ['snapshots', 'standbymirrors', 'primaryvolumes']) {
-        const left = (await kubectl.list(`${kind}.understudy.dev`)).filter(({ metadata }) =>
-          namespaces.includes(metadata.namespace ?? ''),
-        );
-        expect(left.map(({ metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`)).toEqual([]);
+      for (const resource of [snapshots, standbyMirrors, primaryVolumes]) {
+        for (const namespace of namespaces)
+          expect((await api.list<KubeObject>(resource, { namespace })).items).toEqual([]);
       }
-      for (const agent of everyAgent) {
+      for (const agent of [a, b]) {
         expect((await agent.volumes()).map(({ volume }) => `${agent.node} ${volume}`)).toEqual([]);
         expect(await agent.poolContents()).toEqual([]);
       }
     },
-    async remove() {
-      await kubectl.try(['delete', 'namespace', '--wait=false', '--ignore-not-found', ...namespaces]);
-      await kubectl.try(['delete', 'nodepools', '--all']);
-      await operator.remove();
-      await Promise.all(everyAgent.map((agent) => agent.remove()));
-    },
   };
 
-  const pools = everyAgent.flatMap(({ node, pools }) =>
+  const pools = [a, b].flatMap(({ node, pools }) =>
     Object.entries(pools).map(([name, directory]) => pool(node, name, directory)),
   );
   await rig.apply(...pools);
-  for (const { node } of everyAgent) {
-    for (const name of ['main', 'buffer']) {
-      await rig.reaches('nodepool', `${node}-${name}`, undefined, { type: 'Ready', status: 'True' });
+  for (const { node, pools } of [a, b]) {
+    for (const name of Object.keys(pools)) {
+      await rig.reaches(nodePools, undefined, `${node}-${name}`, { type: 'Ready', status: 'True' });
     }
   }
   return rig;
 }
 
+/** Whether the operator has said that about the object as it is now. */
+function isAsWanted(object: ConditionedObject, wanted: WantedCondition): boolean {
+  const { generation } = object.metadata;
+  return (object.status?.conditions ?? []).some(
+    ({ type, status, reason, observedGeneration = generation }) =>
+      type === wanted.type &&
+      status === wanted.status &&
+      reason === (wanted.reason ?? reason) &&
+      observedGeneration === generation,
+  );
+}
+
+/** What an object says about the first condition of a type. */
+export function messageOf(object: ConditionedObject, type: 'Ready' | 'DeletionBlocked'): string {
+  return findCondition(object.status?.conditions, type)?.message ?? '';
+}
+
+function keyOf(namespace: string | undefined, name: string) {
+  return namespace === undefined ? { name } : { namespace, name };
+}
+
 function explain(object: KubeObject | undefined, operator: OperatorProcess): string {
-  const state =
-    object === undefined ? 'it is not there' : JSON.stringify({ ...object, metadata: object.metadata }, null, 1);
+  const state = object === undefined ? 'it is not there' : JSON.stringify(Reflect.get(object, 'status'), null, 1);
   return `${state}\nthe operator's log:\n${operator.logTail()}`;
 }
