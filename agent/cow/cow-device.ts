@@ -283,9 +283,9 @@ export class CowDevice implements BlockDevice {
     return operation.promise;
   }
 
-  /** Nothing waits, and no snapshot needs what is there. */
+  /** Nothing that waits is in the way, and no snapshot needs what is there. */
   #isFree(offset: number, length: number): boolean {
-    if (!this.#queue.isEmpty) return false;
+    if (this.#queue.blocksWrite(offset, offset + length)) return false;
     const first = Math.floor(offset / this.#chunkSize);
     const last = Math.floor((offset + length - 1) / this.#chunkSize);
     if (this.#preserver.inactive) return true;

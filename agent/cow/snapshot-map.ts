@@ -66,6 +66,11 @@ export class SnapshotMap {
     return this.#layers.at(-1)?.id ?? 0;
   }
 
+  /** Those whose content is kept, oldest first. */
+  kept(): Snapshot[] {
+    return this.#layers.flatMap((layer) => layer.snapshot ?? []);
+  }
+
   byId(id: number): Snapshot | undefined {
     return this.#snapshots.get(id);
   }
@@ -175,21 +180,33 @@ export class SnapshotMap {
     const older = this.table.olderThan(entry);
     const after = older === none ? 0 : this.table.layerOf(older);
     const layer = this.table.layerOf(entry);
-    return this.#kept().filter((snapshot) => snapshot.id > after && snapshot.id <= layer);
+    return this.kept().filter((snapshot) => snapshot.id > after && snapshot.id <= layer);
   }
 
   /** The snapshots that read this chunk from the volume, and lose it if it is overwritten. */
   readersOfVolume(chunk: number): Snapshot[] {
     const entry = this.table.newestOf(chunk);
     const after = entry === none ? 0 : this.table.layerOf(entry);
-    return this.#kept().filter((snapshot) => snapshot.id > after && chunk * this.#chunkSize < snapshot.sizeBytes);
+    return this.kept().filter((snapshot) => snapshot.id > after && chunk * this.#chunkSize < snapshot.sizeBytes);
   }
 
-  /** The order in which snapshots are given up for space: oldest first, those in use later, internal ones last. */
+  /**
+   * The snapshots to give up when a slot is needed and none is free: the oldest first, those in use later, internal ones
+   * last, but no snapshot whose loss would free nothing. A chunk becomes free when all snapshots that read it are given
+   * up, so it may take several of them, and may have to be those that are otherwise spared.
+   */
   victims(): Snapshot[] {
     const rank = (snapshot: Snapshot) =>
       (snapshot.record.internal ? 2 : 0) + (snapshot.readers > 0 || snapshot.state === 'Pending' ? 1 : 0);
-    return this.#kept().sort((a, b) => rank(a) - rank(b) || a.id - b.id);
+    const candidates = this.kept().sort((a, b) => rank(a) - rank(b) || a.id - b.id);
+    const enough = candidates.findIndex((_, index) => this.#freesData(new Set(candidates.slice(0, index + 1))));
+    if (enough < 0) return candidates.slice(0, 1);
+    const victims = new Set(candidates.slice(0, enough + 1));
+    for (const spared of [...victims].reverse()) {
+      victims.delete(spared);
+      if (!this.#freesData(victims)) victims.add(spared);
+    }
+    return [...victims];
   }
 
   /**
@@ -233,7 +250,7 @@ export class SnapshotMap {
   /** Chunks with data that only this snapshot reads, and that deleting it would free. */
   exclusiveChunks(snapshot: Snapshot): number {
     if (snapshot.state === 'Invalid') return 0;
-    const kept = this.#kept();
+    const kept = this.kept();
     const index = kept.indexOf(snapshot);
     const newer = kept[index + 1]?.id ?? Number.POSITIVE_INFINITY;
     return this.#countData(snapshot.id, newer, kept[index - 1]?.id ?? 0, snapshot.id);
@@ -269,6 +286,14 @@ export class SnapshotMap {
       for (const [older, entries] of layer.dataByOlderLayer) if (older >= olderFrom && older < olderTo) sum += entries;
     }
     return sum;
+  }
+
+  /** Is there a chunk with data that only these snapshots read? */
+  #freesData(given: ReadonlySet<Snapshot>): boolean {
+    const others = this.kept().filter((snapshot) => !given.has(snapshot));
+    return this.#layers.some((layer) =>
+      [...layer.dataByOlderLayer.keys()].some((older) => !others.some(({ id }) => id > older && id <= layer.id)),
+    );
   }
 
   /** Keeps the counts when an entry is about to leave its chain. */
@@ -310,11 +335,6 @@ export class SnapshotMap {
   #findNewest(): void {
     this.#newest = this.#layers.findLast((layer) => layer.snapshot)?.snapshot;
     this.#newestChunkLimit = Math.ceil((this.#newest?.sizeBytes ?? 0) / this.#chunkSize);
-  }
-
-  /** Snapshots whose content is kept, oldest first. */
-  #kept(): Snapshot[] {
-    return this.#layers.flatMap((layer) => layer.snapshot ?? []);
   }
 }
 

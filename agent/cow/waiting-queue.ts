@@ -1,12 +1,15 @@
-/**
- * An operation that cannot go to the volume yet. It covers the bytes [offset, end) and, for the order among writes, the
- * whole chunks in which they lie.
- */
-export interface WaitingOperation {
+interface Claim {
   readonly kind: 'read' | 'write' | 'barrier';
   /** The first byte that still waits; it grows while a long operation goes on piece by piece. */
   readonly offset: number;
   readonly end: number;
+}
+
+/**
+ * An operation that cannot go to the volume yet. It covers the bytes [offset, end) and, for the order among writes, the
+ * whole chunks in which they lie.
+ */
+export interface WaitingOperation extends Claim {
   /** Does what can be done now. @returns true when all of it has been passed to the volume. */
   advance(): boolean;
 }
@@ -47,6 +50,11 @@ export class WaitingQueue {
     if (!this.#blockers.blocks(operation) && operation.advance()) return;
     this.#waiting.push(operation);
     this.#blockers.add(operation);
+  }
+
+  /** Must a write to these bytes wait for one that waits already? */
+  blocksWrite(offset: number, end: number): boolean {
+    return this.#pumping || (this.#waiting.length > 0 && this.#blockers.blocks({ kind: 'write', offset, end }));
   }
 
   /** Does some operation that waits write to these bytes? */
@@ -96,10 +104,10 @@ export class WaitingQueue {
 /** The operations before another one, so that asking whether they block it costs little however many they are. */
 class Blockers {
   readonly #chunkSize: number;
-  readonly #operations: WaitingOperation[] = [];
+  readonly #operations: Claim[] = [];
   /** Chunks that short writes among them touch; long ones are compared one by one. */
   readonly #chunks = new Set<number>();
-  readonly #long: WaitingOperation[] = [];
+  readonly #long: Claim[] = [];
   #writes = false;
   #barrier = false;
 
@@ -107,7 +115,7 @@ class Blockers {
     this.#chunkSize = chunkSize;
   }
 
-  add(operation: WaitingOperation): void {
+  add(operation: Claim): void {
     this.#operations.push(operation);
     if (operation.kind === 'barrier') this.#barrier = true;
     if (operation.kind !== 'write') return;
@@ -117,7 +125,7 @@ class Blockers {
     else for (let chunk = first; chunk <= last; chunk += 1) this.#chunks.add(chunk);
   }
 
-  blocks(operation: WaitingOperation): boolean {
+  blocks(operation: Claim): boolean {
     switch (operation.kind) {
       case 'barrier':
         return this.#writes || this.#barrier;
@@ -132,11 +140,11 @@ class Blockers {
   }
 
   /** A read that waits must not see a later write. */
-  #readBefore(operation: WaitingOperation): boolean {
+  #readBefore(operation: Claim): boolean {
     return this.#operations.some((other) => other.kind === 'read' && share(other, operation));
   }
 
-  #touches(operation: WaitingOperation): boolean {
+  #touches(operation: Claim): boolean {
     const [first, last] = this.#chunksOf(operation);
     if (this.#long.some((other) => overlap(this.#chunksOf(other), [first, last]))) return true;
     if (last - first >= manyChunks) return [...this.#chunks].some((chunk) => chunk >= first && chunk <= last);
@@ -144,12 +152,12 @@ class Blockers {
     return false;
   }
 
-  #chunksOf({ offset, end }: WaitingOperation): [first: number, last: number] {
+  #chunksOf({ offset, end }: Claim): [first: number, last: number] {
     return [Math.floor(offset / this.#chunkSize), Math.floor((end - 1) / this.#chunkSize)];
   }
 }
 
-function share(a: WaitingOperation, b: WaitingOperation): boolean {
+function share(a: Claim, b: Claim): boolean {
   return a.offset < b.end && b.offset < a.end;
 }
 
