@@ -1,0 +1,336 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { PlannedWorld } from '../../support/planned-world.ts';
+
+let world: PlannedWorld;
+beforeEach(() => {
+  world = new PlannedWorld();
+});
+
+const buffer = { pool: 'buffer', capacity: '64Mi' };
+
+/** What is planned now, in short. */
+async function planned(): Promise<string[]> {
+  const { actions } = await world.plan();
+  return actions.map((action) => {
+    if (action.type !== 'put-volume') return `${action.type} ${action.node}`;
+    const { role, epoch, mirrors = [] } = action.spec;
+    return `put ${role} ${action.node} epoch ${epoch}${mirrors.length > 0 ? ` → ${mirrors.map(({ name }) => name)}` : ''}`;
+  });
+}
+
+describe('one step after the other', () => {
+  test('a volume: finalizer and place are written down before anything is created', async () => {
+    world.createVolume();
+    expect(await planned()).toEqual([]);
+    expect((await world.plan()).volume).toMatchObject({ finalizer: 'hold', status: { node: 'node-a', epoch: 1 } });
+    await world.step();
+    expect(world.volume?.metadata.finalizers).toHaveLength(1);
+    expect(await planned()).toEqual(['put primary node-a epoch 1']);
+  });
+
+  test('a mirror: standby first, then the link', async () => {
+    world.createVolume();
+    await world.settle();
+    world.createMirror('m', { nodeName: 'node-b', buffer });
+    expect(await planned()).toEqual([]);
+    await world.step();
+    expect(await planned()).toEqual(['put standby node-b epoch 1']);
+    await world.step();
+    expect(await planned()).toEqual(['put primary node-a epoch 1 → m']);
+    await world.settle();
+    expect(world.condition('InSync', 'm')).toBe('True InSync');
+    expect(world.condition('Protected')).toBe('True InSync');
+  });
+
+  test('two mirrors on two nodes', async () => {
+    world.createVolume();
+    world.createMirror('one', { nodeName: 'node-b' });
+    world.createMirror('two', { nodeSelector: { 'kubernetes.io/hostname': 'node-c' } });
+    await world.settle();
+    const { mirrors } = world.cluster.agent('node-a').volume(world.agentVolume).spec;
+    expect(mirrors.map(({ name }) => name)).toEqual(['one', 'two']);
+    expect(world.volume?.status?.copies).toHaveLength(3);
+  });
+});
+
+describe('places', () => {
+  test.each([
+    ['on the node of the primary', { nodeName: 'node-a' }, 'False NodeHasCopy', 'node node-a has the primary'],
+    ['on an unknown node', { nodeName: 'node-x' }, 'False NoAgent', 'no agent is configured for node node-x'],
+    ['in an unknown pool', { nodeName: 'node-b', pool: 'fast' }, 'False PoolNotFound', 'the node has buffer, main'],
+    ['in a pool for buffers', { nodeName: 'node-b', pool: 'buffer' }, 'False WrongPurpose', 'for buffers only'],
+    [
+      'with a buffer in an unknown pool',
+      { nodeName: 'node-b', buffer: { pool: 'x', capacity: 1 } },
+      'False PoolNotFound',
+      'pool x',
+    ],
+    [
+      'on no node at all',
+      { nodeSelector: { disk: 'ssd' } },
+      'False NoFittingNode',
+      'no node with a NodePool has these labels',
+    ],
+    [
+      'on the primary by selector',
+      { nodeSelector: { 'kubernetes.io/hostname': 'node-a' } },
+      'False NoFittingNode',
+      'node-a: ',
+    ],
+  ])('a standby is not put %s', async (_, spec, reason, message) => {
+    world.createVolume();
+    world.createMirror('m', spec);
+    await world.settle();
+    expect(world.condition('Ready', 'm')).toBe(reason);
+    expect(world.message('Ready', 'm')).toContain(message);
+    expect(world.mirrors.get('m')?.status?.node).toBeUndefined();
+    expect(world.cluster.agent('node-a').volumes.size).toBe(1);
+  });
+
+  test('a selector takes the first node that fits, by labels of the Node objects', async () => {
+    world.nodes.push(node('node-c', { disk: 'ssd' }), node('node-b', { disk: 'ssd' }), node('node-a', { disk: 'ssd' }));
+    world.createVolume({ nodeName: undefined, nodeSelector: { disk: 'ssd' } });
+    world.createMirror('m', { nodeSelector: { disk: 'ssd' } });
+    await world.settle();
+    expect(world.volume?.status?.node).toBe('node-a');
+    expect(world.mirrors.get('m')?.status?.node).toBe('node-b');
+  });
+
+  test('two mirrors do not share a node', async () => {
+    world.createVolume();
+    world.createMirror('one', { nodeName: 'node-b' });
+    await world.settle();
+    world.createMirror('two', { nodeName: 'node-b' });
+    await world.settle();
+    expect(world.condition('Ready', 'two')).toBe('False NodeHasCopy');
+    expect(world.condition('Ready', 'one')).toBe('True InSync');
+  });
+
+  test('a pool is not promised twice', async () => {
+    world.addPool('node-b', 'main', { capacity: '1536Mi' });
+    world.addPool('node-b', 'buffer', { purpose: 'buffer', capacity: '32Mi' });
+    world.createVolume({ size: '2Gi' });
+    world.createMirror('m', { nodeName: 'node-b' });
+    await world.settle();
+    expect(world.condition('Ready', 'm')).toBe('False InsufficientCapacity');
+    expect(world.message('Ready', 'm')).toContain('2Gi needed in pool main of node node-b, 1.5Gi left of 1536Mi');
+    world = new PlannedWorld();
+    world.addPool('node-b', 'buffer', { purpose: 'buffer', capacity: '32Mi' });
+    world.createVolume();
+    world.createMirror('m', { nodeName: 'node-b', buffer });
+    await world.settle();
+    expect(world.message('Ready', 'm')).toContain('64Mi needed in pool buffer');
+  });
+
+  test.each([
+    ['the same pool', { pool: 'main', capacity: '1Mi' }, '/srv/buffer', 'False SameDisk'],
+    ['a directory within', { pool: 'buffer', capacity: '1Mi' }, '/srv/main/buffer/', 'False SameDisk'],
+    ['a directory beside it', { pool: 'buffer', capacity: '1Mi' }, '/srv/main-buffer', 'True OtherPool'],
+  ])('a buffer in %s is allowed, with a warning where it is due', async (_, spec, directory, condition) => {
+    world.addPool('node-b', 'buffer', { purpose: 'buffer', directory });
+    world.createVolume();
+    world.createMirror('m', { nodeName: 'node-b', buffer: spec });
+    await world.settle();
+    expect(world.condition('BufferOnOwnDisk', 'm')).toBe(condition);
+    expect(world.condition('Ready', 'm')).toBe('True InSync');
+  });
+});
+
+describe('what is wrong with an object holds up nothing else', () => {
+  test('an invalid volume keeps what it has', async () => {
+    world.createVolume();
+    world.createMirror('m', { nodeName: 'node-b' });
+    await world.settle();
+    world.changeVolume({ size: '512Mi', pool: 'fast' });
+    await world.settle();
+    expect(world.condition('Ready')).toBe('False Invalid');
+    expect(world.message('Ready')).toContain(
+      'spec.pool: expected the value it was created with: it cannot change, got "fast"',
+    );
+    expect(world.condition('InSync', 'm')).toBe('True InSync');
+    expect(await planned()).toEqual([]);
+  });
+
+  test('a mirror that asks for what is not there yet is not passed on', async () => {
+    world.createVolume();
+    world.createMirror('good', { nodeName: 'node-b' });
+    world.createMirror('later', { nodeName: 'node-c', mode: 'Asynchronous' });
+    world.createMirror('hopes', { nodeName: 'node-c', failover: { policy: 'Automatic' } });
+    await world.settle();
+    expect(world.condition('Ready', 'later')).toBe('False NotSupported');
+    expect(world.condition('Ready', 'good')).toBe('True InSync');
+    expect(world.condition('FailoverReady', 'hopes')).toBe('False NotSupported');
+  });
+
+  test('a refusal of an agent is passed on in its words', async () => {
+    world.createVolume();
+    world.createMirror('m', { nodeName: 'node-b' });
+    world.cluster.agent('node-b').fail('putVolume', 'NoSpace', 'the disk has 3Mi left', 1000);
+    for (let look = 0; look < 3; look += 1) await world.reconcile();
+    expect(world.condition('Ready', 'm')).toBe('False NoSpace');
+    expect(world.message('Ready', 'm')).toBe('the disk has 3Mi left');
+  });
+});
+
+describe('whoever is primary', () => {
+  async function mirrored(): Promise<void> {
+    world.createVolume();
+    world.createMirror('m', { nodeName: 'node-b' });
+    world.createMirror('n', { nodeName: 'node-c' });
+    await world.settle();
+  }
+
+  async function promote(name: string, epoch: number): Promise<void> {
+    const agent = world.cluster.agent(name);
+    await agent.prepare(world.agentVolume, epoch);
+    await agent.putVolume(world.agentVolume, { ...agent.volume(world.agentVolume).spec, role: 'primary', epoch });
+  }
+
+  test('a standby that is being promoted is left alone', async () => {
+    await mirrored();
+    await world.cluster.agent('node-b').prepare(world.agentVolume, 2);
+    world.changeVolume({ size: '2Gi' });
+    await world.settle();
+    expect(world.condition('Ready', 'm')).toBe('False PromotionInProgress');
+    expect(world.cluster.agent('node-b').volume(world.agentVolume).spec.size).toBe(2 ** 30);
+  });
+
+  test('the highest epoch counts; other mirrors follow it, the old primary is left as it is', async () => {
+    await mirrored();
+    const before = world.cluster.agent('node-a').changes.length;
+    await promote('node-b', 2);
+    await world.settle();
+    expect(world.volume?.status).toMatchObject({ node: 'node-b', epoch: 2 });
+    expect(world.cluster.agent('node-a').changes).toHaveLength(before);
+    expect(world.volume?.status?.copies?.map(({ name, role, state }) => `${name} ${role} ${state}`)).toEqual([
+      'origin Former Outdated',
+      'm Primary Ready',
+      'n Standby InSync',
+    ]);
+    expect(world.cluster.agent('node-c').volume(world.agentVolume).spec).toMatchObject({ role: 'standby', epoch: 2 });
+    expect(world.condition('Protected')).toBe('True InSync');
+  });
+
+  test('a stale primary that comes back alone is not believed', async () => {
+    await mirrored();
+    await promote('node-b', 2);
+    await world.settle();
+    world.cluster.agent('node-b').down = true;
+    const changes = world.cluster.agent('node-a').changes.length;
+    await world.settle();
+    expect(world.volume?.status).toMatchObject({ node: 'node-b', epoch: 2 });
+    expect(world.condition('Ready')).toBe('False AgentUnreachable');
+    expect(world.condition('InSync', 'n')).toBe('Unknown AgentUnreachable');
+    expect(world.cluster.agent('node-a').changes).toHaveLength(changes);
+  });
+
+  test('two primaries of one epoch are reported, and nothing is done', async () => {
+    await mirrored();
+    await promote('node-b', 2);
+    await promote('node-c', 2);
+    await world.settle();
+    expect(world.condition('Ready')).toBe('False TwoPrimaries');
+    expect(await planned()).toEqual([]);
+  });
+
+  test('no primary at all is reported, and none is made', async () => {
+    await mirrored();
+    const a = world.cluster.agent('node-a');
+    await a.putVolume(world.agentVolume, {
+      ...a.volume(world.agentVolume).spec,
+      role: 'standby',
+      epoch: 2,
+      mirrors: [],
+    });
+    await world.settle();
+    expect(world.condition('Ready')).toBe('False NoPrimary');
+    expect(await planned()).toEqual([]);
+  });
+
+  test('a link that someone made at the agent stays', async () => {
+    await mirrored();
+    const a = world.cluster.agent('node-a');
+    const byHand = { name: 'archive', address: 'elsewhere:7072', mode: 'synchronous' } as const;
+    const { spec } = a.volume(world.agentVolume);
+    await a.putVolume(world.agentVolume, { ...spec, mirrors: [...spec.mirrors, byHand] });
+    world.deleteMirror('n');
+    await world.settle();
+    expect(a.volume(world.agentVolume).spec.mirrors.map(({ name }) => name)).toEqual(['archive', 'm']);
+    expect(world.cluster.agent('node-c').volumes.size).toBe(0);
+  });
+});
+
+/** Things that people and the world do to a volume with mirrors on node-b and node-c. */
+const happening = fc.oneof(
+  fc.record({ what: fc.constant('create mirror' as const), on: fc.constantFrom('node-b', 'node-c') }),
+  fc.record({ what: fc.constant('delete mirror' as const), on: fc.constantFrom('node-b', 'node-c') }),
+  fc.record({
+    what: fc.constantFrom('down' as const, 'up' as const),
+    on: fc.constantFrom('node-a', 'node-b', 'node-c'),
+  }),
+  fc.record({ what: fc.constant('promote' as const), on: fc.constantFrom('node-b', 'node-c') }),
+  fc.record({
+    what: fc.constantFrom('grow' as const, 'step' as const, 'refuse' as const),
+    on: fc.constantFrom('node-a', 'node-b'),
+  }),
+  fc.record({ what: fc.constant('delete volume' as const), on: fc.constant('node-a') }),
+);
+
+test('invariant 9: whatever happened, what is planned can be done, and then nothing is planned', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(happening, { maxLength: 12 }), async (happenings) => {
+      world = new PlannedWorld();
+      world.createVolume();
+      let epoch = 1;
+      for (const { what, on } of happenings) {
+        epoch = await happen(what, on, epoch);
+        await world.step();
+      }
+      for (const agent of world.cluster.agents.values()) agent.down = false;
+      await world.settle();
+      expect(await planned()).toEqual([]);
+      checkChanges();
+    }),
+    { numRuns: 150 },
+  );
+});
+
+async function happen(what: string, on: string, epoch: number): Promise<number> {
+  const agent = world.cluster.agent(on);
+  if (what === 'create mirror' && !world.mirrors.has(`on-${on}`)) world.createMirror(`on-${on}`, { nodeName: on });
+  if (what === 'delete mirror') world.deleteMirror(`on-${on}`);
+  if (what === 'delete volume') world.deleteVolume();
+  if (what === 'down' || what === 'up') agent.down = what === 'down';
+  if (what === 'grow') world.changeVolume({ size: '2Gi' });
+  if (what === 'refuse') agent.fail('putVolume', 'NoSpace', 'the disk is full');
+  if (what === 'step') await world.step();
+  const copy = agent.volumes.get(world.agentVolume);
+  if (what !== 'promote' || copy?.spec.role !== 'standby' || agent.down) return epoch;
+  await agent.prepare(world.agentVolume, epoch + 1);
+  const promoted = { ...copy.spec, role: 'primary' as const, epoch: epoch + 1 };
+  // By hand, and not through the operator: it is not in the list of changes.
+  const known = agent.changes.length;
+  await agent.putVolume(world.agentVolume, promoted).catch(() => {});
+  agent.changes.splice(known);
+  return agent.volumes.get(world.agentVolume)?.spec.role === 'primary' ? epoch + 1 : epoch;
+}
+
+/** The operator never asked for a lower epoch than before, never for a change of role. */
+function checkChanges(): void {
+  for (const agent of world.cluster.agents.values()) {
+    let last: { role: string; epoch: number } | undefined;
+    for (const { call, spec } of agent.changes) {
+      if (call === 'deleteVolume') last = undefined;
+      if (spec === undefined) continue;
+      if (last !== undefined) expect(spec.epoch).toBeGreaterThanOrEqual(last.epoch);
+      if (last?.epoch === spec.epoch) expect(spec.role).toBe(last.role);
+      if (last?.role === 'primary') expect(spec.role).toBe('primary');
+      last = spec;
+    }
+  }
+}
+
+function node(name: string, labels: Record<string, string>) {
+  return { apiVersion: 'v1', kind: 'Node', metadata: { name, uid: name, resourceVersion: '1', labels } };
+}
