@@ -17,8 +17,8 @@ import { Client } from 'pg';
 import { waitFor } from './wait-for.ts';
 
 /**
- * Durable settings, and caches smaller than the data so that pages go to the disk all the time. The small max_wal_size
- * makes PostgreSQL take a checkpoint every few seconds under load, as a busy server with a small disk does.
+ * Durable settings, and caches smaller than the data so that pages go to the disk all the time. Frequent
+ * checkpoints, as on a busy server that has to recover quickly.
  */
 const configuration = `
 fsync = on
@@ -29,6 +29,8 @@ max_connections = 20
 wal_level = minimal
 max_wal_senders = 0
 shared_buffers = 32MB
+checkpoint_timeout = 30s
+recovery_init_sync_method = syncfs
 max_wal_size = 64MB
 min_wal_size = 32MB
 log_checkpoints = on

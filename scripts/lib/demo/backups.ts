@@ -21,10 +21,15 @@ export async function copyLiveFiles(stage: Stage, mountPoint: string, load: Seat
   const archive = join(stage.folder, 'live-files.tar.gz');
   const from = load.mark();
   // tar exits with 1 when files changed while it read them. That is what a live copy is, so it counts as done.
-  const { code } = await run(['tar', '-czf', archive, '-C', mountPoint, dataFolder], { node: 'node-a', accept: [1] });
+  const { code } = await run(['tar', '-czf', archive, '-C', mountPoint, dataFolder], {
+    node: 'node-a',
+    accept: [1],
+    signal: stage.interrupted,
+  });
   const to = load.mark();
   if (code === 1) stage.report.note('tar: files changed as it read them');
-  const restore = (target: string) => run(['tar', '-xzf', archive, '-C', target], { node: 'node-b' });
+  const restore = (target: string) =>
+    run(['tar', '-xzf', archive, '-C', target], { node: 'node-b', signal: stage.interrupted });
   return { restore, holds: from, nothingAfter: to, workFrom: from, workTo: to };
 }
 
@@ -39,6 +44,7 @@ export async function backUpSnapshot(
     run(['restic', '--no-cache', '--quiet', ...command], {
       node: 'node-b',
       cwd: mountPoint,
+      signal: stage.interrupted,
       env: { RESTIC_REPOSITORY: join(stage.folder, 'restic-repository'), RESTIC_PASSWORD: 'demo', GOMAXPROCS: '1' },
     });
   await restic('init');

@@ -23,11 +23,11 @@ export class Cleanup {
   }
 }
 
-/** Rejects when the user or the system asks the demo to end, so that it ends in an orderly way. */
-export function interruption(): Promise<never> {
-  return new Promise((_, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => reject(new Error(`interrupted by ${signal}`)));
-    }
-  });
+/** Aborts when the user or the system asks the demo to end, so that it ends in an orderly way. */
+export function interruption(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => controller.abort(new Error(`interrupted by ${signal}`)));
+  }
+  return controller.signal;
 }

@@ -81,6 +81,10 @@ export class DemoCluster {
     return target;
   }
 
+  async unmountSnapshot({ node, volume, snapshot }: TakenSnapshot): Promise<void> {
+    await this.agents[node].unmountSnapshot(volume, snapshot, 'backup');
+  }
+
   /** Waits until the operator has noticed that a node has become the primary. */
   followed(node: DemoNode): Promise<string> {
     return this.#kubernetes.followed(node);

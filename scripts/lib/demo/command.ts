@@ -28,6 +28,8 @@ export interface CommandOptions {
   env?: Record<string, string>;
   /** Exit codes besides 0 that are no failure. */
   accept?: readonly number[];
+  /** Ends it early. */
+  signal?: AbortSignal;
 }
 
 /**
@@ -39,6 +41,7 @@ export async function run(command: string[], options: CommandOptions = {}): Prom
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     cwd: options.cwd,
+    signal: options.signal,
     env: { ...process.env, ...options.env },
   });
   const pieces: Buffer[] = [];

@@ -27,25 +27,17 @@ export function databaseOn(
   return server;
 }
 
-export interface OpenedCopy {
-  /** When the server answered; undefined if it did not start. */
-  answeredMs: number | undefined;
-  findings: SeatFindings;
+/** Starts a database on a copy of another's files. @throws Error with what the server said if it cannot use them */
+export async function startOnCopy(server: PostgresServer): Promise<void> {
+  server.removeForeignLock();
+  await server.start();
 }
 
-/** Starts a database on a copy of another's files and looks at it from all sides. */
-export async function openCopy(server: PostgresServer, expectation: Expectation): Promise<OpenedCopy> {
-  server.removeForeignLock();
-  try {
-    await server.start();
-  } catch {
-    const problems = [`PostgreSQL does not start: ${server.lastWords()}`];
-    return { answeredMs: undefined, findings: { seatsSold: 0, seatsFree: 0, acknowledgedFound: 0, problems } };
-  }
-  const answeredMs = performance.now();
+/** Looks at the seats of a running database from all sides. */
+export async function examine(server: PostgresServer, expectation: Expectation): Promise<SeatFindings> {
   const client = await server.connect();
   try {
-    return { answeredMs, findings: await checkSeats(client, expectation) };
+    return await checkSeats(client, expectation);
   } finally {
     await client.end();
   }

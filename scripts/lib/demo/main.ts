@@ -1,4 +1,5 @@
 /** The demo's beginning and end; what happens in between stands in full-demo.ts and reduced-demo.ts. */
+import { once } from 'node:events';
 import { globSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { errorMessage } from '../../../common/errors.ts';
@@ -13,20 +14,54 @@ import { makeFolder, type Stage } from './stage.ts';
 
 const { values: flags } = parseArgs({ options: { keep: { type: 'boolean', default: false } } });
 
-const report = new Report();
-const cleanup = new Cleanup();
-const stage: Stage = { report, cleanup, folder: makeFolder(cleanup) };
 const interrupted = interruption();
+const report = new Report(interrupted);
+const cleanup = new Cleanup();
+const stage: Stage = { report, cleanup, interrupted, folder: makeFolder(cleanup) };
 
-async function play(): Promise<void> {
+/** Plays the demo, and resolves with how to look around afterwards. */
+async function play(): Promise<string> {
   await moveTo('node-a');
   report.note(`Everything is below ${stage.folder}; each node has a processor core of its own if there are two.`);
-  if (!isRoot) report.note('Not root: nothing is mounted and PostgreSQL is left out. As root the demo shows it all.');
-  const lookAround = isRoot && findPostgres() ? await fullDemo(stage) : await reducedDemo(stage);
-  if (flags.keep) {
-    report.note(`Left running. To look around, in another terminal:\n${lookAround}\nCtrl-C ends it and cleans up.`);
-    await interrupted.catch(() => {});
+  if (isRoot && findPostgres()) return fullDemo(stage);
+  report.note('Not root, or no PostgreSQL: nothing is mounted, and whole images take the place of the database.');
+  return reducedDemo(stage);
+}
+
+/** Waits for the end of the demo, or for an interruption; returns why it did not get to its end, if so. */
+async function failureOf(playing: Promise<unknown>): Promise<string | undefined> {
+  const interruption = once(interrupted, 'abort').then(() => interrupted.throwIfAborted());
+  try {
+    await Promise.race([playing, interruption]);
+    return undefined;
+  } catch (error) {
+    if (!interrupted.aborted) showLogs();
+    return errorMessage(error);
   }
+}
+
+async function keepRunning(lookAround: string): Promise<void> {
+  report.note(`\nLeft running. To look around, in another terminal:\n\n${lookAround}\n\nCtrl-C ends it and cleans up.`);
+  // Waiting for a signal does not keep the process alive.
+  const alive = setInterval(() => {}, 1_000);
+  await once(interrupted, 'abort');
+  clearInterval(alive);
+}
+
+/** What still runs of the demo after an interruption ends by itself once what it works with is gone. */
+async function takeDown(playing: Promise<unknown>): Promise<boolean> {
+  const first = await cleanup.run();
+  await Promise.race([playing.catch(() => {}), new Promise((resolve) => setTimeout(resolve, 10_000))]);
+  return (await cleanup.run()) && first;
+}
+
+async function leftBehind(): Promise<string[]> {
+  const devices = isRoot ? await loopDevicesOf(stage.folder) : [];
+  return [
+    ...mountsBelow(stage.folder),
+    ...devices.map(({ device }) => device),
+    ...processesNaming(stage.folder).map((pid) => `process ${pid}`),
+  ];
 }
 
 /** The ends of all logs, before they are removed with the folder. */
@@ -36,24 +71,11 @@ function showLogs(): void {
   }
 }
 
-let failure: string | undefined;
-try {
-  await Promise.race([play(), interrupted]);
-} catch (error) {
-  failure = errorMessage(error);
-  showLogs();
-}
-await report.step('Everything is taken down', async () => {
-  const complete = await cleanup.run();
-  const left = [
-    ...mountsBelow(stage.folder),
-    ...processesNaming(stage.folder).map((pid) => `process ${pid}`),
-    ...(isRoot ? await loopDevicesOf(stage.folder) : []).map(({ device }) => device),
-  ];
-  report.check(
-    'Nothing is left behind',
-    complete && left.length === 0,
-    left.join(', ') || 'no process, mount or folder',
-  );
-});
+const playing = play();
+const failure = await failureOf(playing);
+if (flags.keep && failure === undefined) await keepRunning(await playing);
+report.note('Taking everything down.');
+const complete = await takeDown(playing);
+const left = await leftBehind();
+report.check('Nothing is left behind', complete && left.length === 0, left.join(', ') || 'no process, mount or folder');
 process.exit(report.finish(failure) ? 0 : 1);

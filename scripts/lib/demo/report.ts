@@ -10,9 +10,16 @@ interface Row {
 export class Report {
   readonly #startedMs = performance.now();
   readonly #rows: Row[] = [];
+  readonly #interrupted: AbortSignal;
+
+  /** No step begins any more once the signal has aborted. */
+  constructor(interrupted: AbortSignal) {
+    this.#interrupted = interrupted;
+  }
 
   /** Runs a part of the demo under a title. */
   async step<T>(title: string, work: () => Promise<T>): Promise<T> {
+    this.#interrupted.throwIfAborted();
     const begunMs = performance.now();
     stdout.write(`[${since(this.#startedMs).padStart(7)}] ${title}\n`);
     const result = await work();

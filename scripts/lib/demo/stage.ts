@@ -10,6 +10,8 @@ export interface Stage {
   cleanup: Cleanup;
   /** Everything the demo makes is below it. */
   folder: string;
+  /** Aborts when the demo is to end early. */
+  interrupted: AbortSignal;
 }
 
 /** A new folder for the demo, to be removed at its end. */

@@ -113,6 +113,6 @@ async function checkPages(client: Client, _: Expectation, findings: SeatFindings
 
 function report(findings: SeatFindings, cases: string[], summary: (count: number) => string): void {
   if (cases.length === 0) return;
-  const more = cases.length > 3 ? ', …' : '';
-  findings.problems.push(`${summary(cases.length)} (${cases.slice(0, 3).join('; ')}${more})`);
+  const more = cases.length > 2 ? '; …' : '';
+  findings.problems.push(`${summary(cases.length)} (${cases.slice(0, 2).join('; ')}${more})`);
 }

@@ -15,8 +15,8 @@ export interface SeatPlan {
   archiveRows: number;
 }
 
-/** About 130 MB, and seats enough for a few minutes. */
-export const largePlan: SeatPlan = { flights: 200, seatsPerFlight: 1000, archiveRows: 60_000 };
+/** About 100 MB, three times PostgreSQL's cache, and seats enough for a few minutes. */
+export const largePlan: SeatPlan = { flights: 150, seatsPerFlight: 1000, archiveRows: 60_000 };
 
 export const seatCount = ({ flights, seatsPerFlight }: SeatPlan): number => flights * seatsPerFlight;
 
