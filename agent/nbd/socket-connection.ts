@@ -5,8 +5,8 @@ import type { NbdConnection } from './session.ts';
 /**
  * A socket, plain or with TLS, as the connection of a session.
  *
- * It takes the buffers that Node allocates for each read. Reading into larger buffers of our own (`onread`) was measured
- * and gained nothing, and Node offers it only to sockets that connect, not to those that a server accepts.
+ * It takes the buffers that Node allocates for each read. Reading into larger buffers of our own (`onread`) was tried and
+ * showed no clear gain, and sockets that a server has accepted cannot have it without Node's internals.
  */
 export class SocketConnection implements NbdConnection {
   readonly socket: Socket;
