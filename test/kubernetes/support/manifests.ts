@@ -1,8 +1,5 @@
 const apiVersion = 'understudy.dev/v1alpha1';
 
-/** Small and sparse, so that dozens of volumes fit anywhere. */
-export const volumeSize = 16 * 1024 * 1024;
-
 function custom(kind: string, namespace: string | undefined, name: string, spec: object): object {
   const metadata = { name, ...(namespace === undefined ? {} : { namespace }) };
   return { apiVersion, kind, metadata, spec };
@@ -14,7 +11,7 @@ export function pool(node: string, name: string, directory: string): object {
   return custom('NodePool', undefined, `${node}-${name}`, { node, name, directory, purpose });
 }
 
-/** A small volume on node-a. */
+/** A small volume on node-a, sparse, so that dozens of them fit anywhere. */
 export function volume(namespace: string, name: string, spec: object = {}): object {
   const usual = { size: '16Mi', nodeName: 'node-a', provisioning: 'Sparse' };
   return custom('PrimaryVolume', namespace, name, { ...usual, ...spec });
