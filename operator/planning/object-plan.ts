@@ -1,5 +1,4 @@
-import type { Condition, Finding } from '../resources/conditions.ts';
-import { findCondition } from '../resources/conditions.ts';
+import type { Finding } from '../resources/conditions.ts';
 import { abandonAnnotation, finalizer } from '../resources/group.ts';
 import type { KubeObject } from '../resources/kube-object.ts';
 
@@ -33,17 +32,4 @@ export interface Blocker {
 export function blockedFinding(blocker: Blocker): Finding {
   const hint = `To let it go nevertheless: kubectl annotate … ${abandonAnnotation}=true`;
   return { type: 'DeletionBlocked', status: 'True', reason: blocker.reason, message: `${blocker.message}. ${hint}` };
-}
-
-/** What was said before about this, unchanged: for an object about which nothing new is known. */
-export function earlierFindings(
-  conditions: readonly Condition[] | undefined,
-  types: readonly Finding['type'][],
-): Finding[] {
-  return types.flatMap((type) => {
-    const condition = findCondition(conditions, type);
-    return condition === undefined
-      ? []
-      : [{ type, status: condition.status, reason: condition.reason, message: condition.message }];
-  });
 }

@@ -1,7 +1,6 @@
 /** The API group of every kind of Understudy, and the names that the operator puts on objects. */
 export const group = 'understudy.dev';
 export const version = 'v1alpha1';
-export const apiVersion = `${group}/${version}`;
 
 /** `kubectl get understudy` lists every kind of this category. */
 export const category = 'understudy';
