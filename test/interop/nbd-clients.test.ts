@@ -1,7 +1,7 @@
 import { type ExecFileException, execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DiskDirectory } from '../../agent/store/disk-directory.ts';
 import { FileDevice } from '../../agent/store/file-device.ts';
@@ -9,6 +9,7 @@ import { TestAuthority } from '../support/certificates.ts';
 import { MemoryDevice } from '../support/memory-device.ts';
 import { NbdTestClient } from '../support/nbd-client.ts';
 import { startTestServer, type TestServer } from '../support/nbd-test-server.ts';
+import { isInstalled } from '../support/programs.ts';
 import { Random } from '../support/random.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -17,9 +18,6 @@ import { waitFor } from '../support/wait-for.ts';
 const mebibyte = 2 ** 20;
 const size = 64 * mebibyte;
 const soon = { timeoutMs: 30_000 };
-
-const isInstalled = (tool: string) =>
-  (process.env.PATH ?? '').split(delimiter).some((directory) => existsSync(join(directory, tool)));
 
 interface Outcome {
   readonly code: number;
