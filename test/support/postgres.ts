@@ -147,15 +147,18 @@ export class PostgresServer {
     await this.#end(() => this.#process?.kill('SIGINT'));
   }
 
-  /** Ends every process of the server at once, as a power cut would. */
+  /** Ends every process of the server at once, as a power cut would, and waits until they are gone. */
   async kill(): Promise<void> {
+    let sessions: number[] = [];
     await this.#end(() => {
       const pid = this.#process?.pid;
       if (pid === undefined) return;
-      const children = childrenOf(pid);
-      this.#process?.kill('SIGKILL');
-      for (const child of children) killIfThere(child);
+      // Stopped first, so that it starts no more.
+      process.kill(pid, 'SIGSTOP');
+      sessions = childrenOf(pid);
+      for (const each of [pid, ...sessions]) killIfThere(each);
     });
+    await waitFor(() => !sessions.some(isAlive), { timeoutMs: 30_000, what: 'the processes of PostgreSQL to end' });
   }
 
   async #end(signal: () => void): Promise<void> {
@@ -186,5 +189,14 @@ function killIfThere(pid: number): void {
     process.kill(pid, 'SIGKILL');
   } catch {
     // It ended by itself.
+  }
+}
+
+/** A process that has ended and was not waited for has no command line any more. */
+function isAlive(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`).length > 0;
+  } catch {
+    return false;
   }
 }
