@@ -37,11 +37,10 @@ async function givenCluster(): Promise<ControlPlane | { unavailable: string }> {
   const kubectl = inPath('kubectl').find(existsSync);
   if (!kubectl) return { unavailable: 'KUBECONFIG is set, but PATH has no kubectl' };
   const ask = async (...args: string[]) => (await run(kubectl, ['--kubeconfig', kubeconfig, ...args])).stdout;
-  const version = JSON.parse(await ask('get', '--raw', '/version')).gitVersion;
+  const { gitVersion: version } = JSON.parse(await ask('get', '--raw', '/version')) as { gitVersion: string };
+  const installed = async () => (await ask('get', 'crd', '-o', 'name')).split('\n').filter(isOurs);
   // The tests delete what they find; a cluster in which Understudy serves someone is not theirs.
-  const installed = await ask('get', 'crd', '-o', 'name');
-  if (installed.includes('.understudy.dev'))
-    return { unavailable: 'Understudy is installed in the cluster of KUBECONFIG' };
+  if ((await installed()).length > 0) return { unavailable: 'Understudy is installed in the cluster of KUBECONFIG' };
   return {
     kubeconfig,
     kubectl,
@@ -49,8 +48,14 @@ async function givenCluster(): Promise<ControlPlane | { unavailable: string }> {
     source: `the cluster of KUBECONFIG (${version})`,
     hasControllerManager: true,
     pids: () => [],
-    stop: async () => {},
+    stop: async () => {
+      await ask('delete', '--ignore-not-found', '--timeout=60s', ...(await installed()));
+    },
   };
+}
+
+function isOurs(crd: string): boolean {
+  return crd.endsWith('.understudy.dev');
 }
 
 async function givenBinaries(): Promise<ControlPlane | { unavailable: string }> {

@@ -8,6 +8,8 @@ export interface SharedControlPlane {
   source: string;
   version: string;
   hasControllerManager: boolean;
+  /** It is made of processes of ours, so that a test can have another one like it and do harm to that. */
+  isOurs: boolean;
 }
 
 declare module 'vitest' {
@@ -26,6 +28,7 @@ export async function setup(project: TestProject): Promise<(() => Promise<void>)
   }
   console.warn(`test/kubernetes runs on ${plane.source}`);
   const { kubeconfig, kubectl, source, version, hasControllerManager } = plane;
-  project.provide('controlPlane', { kubeconfig, kubectl, source, version, hasControllerManager });
+  const isOurs = plane.apiServer !== undefined;
+  project.provide('controlPlane', { kubeconfig, kubectl, source, version, hasControllerManager, isOurs });
   return () => plane.stop();
 }
