@@ -26,7 +26,8 @@ export async function reducedDemo(stage: Stage): Promise<string> {
   const snapshot = await report.step('A Snapshot resource: taken on the standby', () => cluster.takeSnapshot());
   await report.step('While a second image is written, both the snapshot and the live volume are copied', async () => {
     await Promise.all([
-      copy(second, primary),
+      // In small pieces, as a database writes.
+      copy(second, primary, blockBytes),
       copyHead(await cluster.snapshotExport(snapshot), backup),
       copyHead(primary, live),
     ]);
@@ -56,8 +57,8 @@ function makeImage({ folder }: Stage, name: string): string {
 }
 
 /** Copies with a flush at the end, so that what was copied is on both nodes' disks. */
-async function copy(source: string, destination: string): Promise<void> {
-  await run(['nbdcopy', '--flush', '--requests=16', source, destination]);
+async function copy(source: string, destination: string, requestBytes = 256 * 1024): Promise<void> {
+  await run(['nbdcopy', '--flush', '--requests=16', `--request-size=${requestBytes}`, source, destination]);
 }
 
 /** Copies an export as a whole and keeps the part that the images are in. */
