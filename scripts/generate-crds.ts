@@ -3,7 +3,7 @@
  *
  *   node scripts/generate-crds.ts                          writes them
  *   node scripts/generate-crds.ts --check                  fails if they differ from what it would write
- *   node scripts/generate-crds.ts --without-cel --out DIR  for Kubernetes before 1.25
+ *   node scripts/generate-crds.ts --without-cel --out DIR  for Kubernetes before 1.29
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';

@@ -8,7 +8,8 @@ type Schema = { [key: string]: unknown };
 /**
  * The CustomResourceDefinition of a kind, as plain data.
  * Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
- * @param cel whether to write the rules as CEL; API servers before 1.25 drop them, and kubectl of that time refuses them.
+ * @param cel whether to write the rules as CEL. They need Kubernetes 1.29 (its quantity() function): before, an API server
+ *   refuses such a rule, or, before 1.25, drops all of them, while kubectl of that time refuses the manifest.
  */
 export function customResourceDefinition(resource: AnyCustomResource, options: { readonly cel: boolean }): object {
   const spec = structural(resource.spec);

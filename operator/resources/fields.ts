@@ -48,11 +48,15 @@ export function nodeNameField(description: string) {
   return objectNameField(description);
 }
 
+/** Bounded, because the API server estimates what a CEL rule on it may cost. */
+const maxLabels = 16;
+
 export function nodeSelectorField(description: string) {
   return z
     .record(z.string().max(317), z.string().max(63))
     .refine((labels) => Object.keys(labels).length > 0, 'expected at least one label')
-    .meta({ description, minProperties: 1 });
+    .refine((labels) => Object.keys(labels).length <= maxLabels, `expected at most ${maxLabels} labels`)
+    .meta({ description, minProperties: 1, maxProperties: maxLabels });
 }
 
 export const bufferField = z.object({

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { conditionsField } from './conditions.ts';
 import { bytesField, nodeNameField, poolField, quantityField } from './fields.ts';
-import { category, group, version } from './group.ts';
+import { group, version } from './group.ts';
 import type { CustomObject } from './kube-object.ts';
 import type { CustomResource } from './resource.ts';
 import { exactlyOneRule, immutableRule } from './rules.ts';
@@ -56,7 +56,7 @@ export const nodePools: CustomResource<NodePoolSpec, NodePoolStatus> = {
   shortNames: ['upool'],
   namespaced: false,
   statusSubresource: true,
-  description: `A place on a node (${category} pool) in which copies of volumes, or snapshot buffers, may live.`,
+  description: 'A place on a node in which copies of volumes, or snapshot buffers, may live.',
   spec: nodePoolSpecSchema,
   status: nodePoolStatusSchema,
   immutable: [],
