@@ -7,6 +7,7 @@ import { renewCertificates } from './api/listener.ts';
 import { createApi } from './api/server.ts';
 import type { AgentConfig } from './config.ts';
 import { openMounts } from './mounts.ts';
+import { PendingMounts } from './pending-mounts.ts';
 import { StateLock } from './state-lock.ts';
 import { readTlsFiles, watchTlsFiles } from './tls-files.ts';
 import { startVolumes } from './volumes.ts';
@@ -22,7 +23,8 @@ export interface Agent {
 }
 
 /**
- * Starts an agent: the lock on its state, its volumes, its mounts, its API, each only when what it needs is there.
+ * Starts an agent: the lock on its state, its volumes, its API, and, when the volumes have been recovered, its mounts.
+ * Resolves when all of it is there; the API answers before, and says what is still being recovered.
  * @throws UnderstudyError Invalid for what is wrong with the configuration's files, InUse if another agent has the state
  */
 export async function startAgent(config: AgentConfig, context: AgentContext): Promise<Agent> {
@@ -34,9 +36,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     started.defer(() => lock.release());
     const volumes = await startVolumes(config, tls, context);
     started.defer(() => volumes.stop());
-    const mounts = await openMounts(config, volumes, context);
-    volumes.useQuiescer(mounts);
-    started.defer(() => mounts.close());
+    const mounts = new PendingMounts();
     const apiLog = log.child({ component: 'api' });
     const app = await createApi({ volumes, mounts, version: context.version, tls, log: apiLog });
     started.defer(() => closeApi(app, clock));
@@ -47,7 +47,13 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
       onChange: (renewed) => renewCertificates(app.server, renewed),
     });
     started.defer(() => renewal.cancel());
-    log.info({ node: config.node, api, version: context.version }, 'agent started');
+    log.info({ node: config.node, api, version: context.version }, 'the API answers; recovering volumes');
+    await volumes.recovered;
+    const recovered = await openMounts(config, volumes, context);
+    started.defer(() => recovered.close());
+    volumes.useQuiescer(recovered);
+    mounts.recovered(recovered);
+    log.info({ node: config.node }, 'agent started');
     return { api, stop: () => started.disposeAsync() };
   } catch (error) {
     await started.disposeAsync();

@@ -62,7 +62,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
 
   await describeRoutes(app, version);
   addMetricsRoute(app, volumes);
-  addHealthRoutes(app, volumes);
+  addHealthRoutes(app, volumes, mounts);
   addVolumeRoutes(app, volumes);
   addSnapshotRoutes(app, volumes);
   addMountRoutes(app, mounts);

@@ -18,6 +18,8 @@ export interface PrimaryOptions {
   readonly timing: MirrorTiming;
   readonly log: Log;
   readonly newId: () => string;
+  /** Instead of what the volume says about the loss of a standby. */
+  readonly arbiter?: Arbiter | undefined;
   readonly onUnusable: (state: 'Fenced' | 'Failed', reason: string) => void;
 }
 
@@ -29,7 +31,7 @@ export async function openPrimary(options: PrimaryOptions): Promise<MirrorDevice
     base: stack.top,
     intent: await IntentBitmap.open(directory, intentFile, size),
     identity: { volume, uid, epoch, size, blockSize },
-    arbiter: arbiterOf(store),
+    arbiter: options.arbiter ?? arbiterOf(store),
     connect,
     clock,
     timing,

@@ -1,3 +1,4 @@
+import type { Clock } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { PrepareResult, VolumeView } from '../api/contract/volumes.ts';
@@ -27,31 +28,25 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   readonly #store: RecordStore;
   readonly #cow: CowDevice | undefined;
   readonly #log: Log;
-  readonly #now: () => string;
+  readonly #clock: Clock;
   readonly #onFailed: (message: string) => void;
   readonly device: BlockDevice;
   #session: StandbySession | undefined;
   /** Admissions, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    stack: VolumeStack,
-    store: RecordStore,
-    log: Log,
-    now: () => string,
-    onFailed: (message: string) => void,
-  ) {
+  constructor(stack: VolumeStack, store: RecordStore, log: Log, clock: Clock, onFailed: (message: string) => void) {
     this.device = stack.top;
     this.#cow = stack.cow;
     this.#store = store;
     this.#log = log;
-    this.#now = now;
+    this.#clock = clock;
     this.#onFailed = onFailed;
   }
 
   /** Takes a connection from a primary over. */
   accept(connection: Connection): void {
-    new StandbySession(connection, this, this.#log);
+    new StandbySession(connection, this, this.#log, this.#clock);
   }
 
   get link(): NonNullable<VolumeView['link']> {
@@ -135,7 +130,10 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     const { consistent, blank } = this.#store.record.standby;
     if (!this.#cow || !consistent || blank || this.#cow.snapshot(safetySnapshot)) return;
     try {
-      await this.#cow.takeSnapshot(safetySnapshot, { takenAt: this.#now(), internal: true });
+      await this.#cow.takeSnapshot(safetySnapshot, {
+        takenAt: new Date(this.#clock.wallTimeMs()).toISOString(),
+        internal: true,
+      });
     } catch (error) {
       this.#log.warn(
         { error: errorMessage(error) },

@@ -6,17 +6,16 @@ import type { Connection } from '../core/connection.ts';
 import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorDevice } from '../mirror/mirror-device.ts';
 import type { Connector, MirrorTiming } from '../mirror/mirror-link.ts';
-import { StandbySession } from '../mirror/standby-session.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { isBlank } from './blankness.ts';
 import { MeteredDevice } from './metered-device.ts';
-import { openPrimary, recordUnusable } from './primary-copy.ts';
+import { type CopyRole, closeCopy, openCopy, refuseMirror } from './open-copy.ts';
 import { ScratchViews } from './scratch-views.ts';
 import { snapshotView } from './snapshot-view.ts';
-import { refusalOf, StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
+import { type StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
 import { VolumeExports } from './volume-exports.ts';
-import { RecordStore, type VolumeRecord } from './volume-record.ts';
-import { openStack, type VolumeFolders, type VolumeStack } from './volume-stack.ts';
+import type { RecordStore, VolumeRecord } from './volume-record.ts';
+import type { VolumeFolders, VolumeStack } from './volume-stack.ts';
 import { type Lull, type LullFound, WriteActivity } from './write-activity.ts';
 
 export interface EngineOptions {
@@ -67,17 +66,9 @@ export class VolumeEngine {
   }
 
   static async start(options: EngineOptions): Promise<VolumeEngine> {
-    const { folders, clock, log, record } = options;
-    const store = new RecordStore(folders.data, record);
-    // What a standby held and had not applied died with it, so it is worth less until the primary has confirmed it.
-    await store.update((before) => ({
-      ...before,
-      standby: { ...before.standby, clean: before.standby.clean && !before.running },
-      running: true,
-    }));
-    const stack = await openStack(record, folders, clock, log);
-    const engine = new VolumeEngine(options, store, stack, await openRole(options, store, stack));
-    engine.#server = await NbdServer.listen({ path: options.socket, exports: engine.#exports, log });
+    const { store, stack, role } = await openCopy(options);
+    const engine = new VolumeEngine(options, store, stack, withActivity(role, options.clock));
+    engine.#server = await NbdServer.listen({ path: options.socket, exports: engine.#exports, log: options.log });
     return engine;
   }
 
@@ -140,7 +131,8 @@ export class VolumeEngine {
   /** Takes over a connection that a primary has opened to this copy. */
   acceptMirror(connection: Connection): void {
     if (this.#role.kind === 'standby') return this.#role.standby.accept(connection);
-    new StandbySession(connection, refusingCopy(this.#store, this.#stack), this.#options.log);
+    const { log, clock } = this.#options;
+    refuseMirror(connection, this.#store, this.#stack, log, clock);
   }
 
   waitForLull(lull: Lull): Promise<LullFound> {
@@ -207,13 +199,7 @@ export class VolumeEngine {
   async stop(): Promise<void> {
     await this.#server?.close();
     await this.#scratch.close();
-    if (this.#role.kind === 'primary') {
-      await this.#role.live.close();
-    } else {
-      await this.#role.standby.stop();
-      await this.#stack.top.close();
-    }
-    await this.#store.update((record) => ({ ...record, running: false }));
+    await closeCopy({ store: this.#store, stack: this.#stack, role: this.#role });
   }
 
   #conflict(message: string): UnderstudyError {
@@ -221,39 +207,8 @@ export class VolumeEngine {
   }
 }
 
-async function openRole(options: EngineOptions, store: RecordStore, stack: VolumeStack): Promise<Role> {
-  const { clock, log, folders, connect, timing, newId } = options;
-  const onUnusable = (state: 'Fenced' | 'Failed', reason: string) => {
-    log.error({ state, reason }, 'this copy must not be used any more');
-    void recordUnusable(store, log, state, reason);
-  };
-  if (store.record.role === 'standby') {
-    const now = () => new Date(clock.wallTimeMs()).toISOString();
-    const standby = new StandbyCopyOfVolume(stack, store, log, now, (reason) => onUnusable('Failed', reason));
-    return { kind: 'standby', standby };
-  }
-  const directory = folders.data;
-  const mirror = await openPrimary({ stack, store, directory, connect, clock, timing, log, newId, onUnusable });
+function withActivity(role: CopyRole, clock: Clock): Role {
+  if (role.kind === 'standby') return role;
   const activity = new WriteActivity(clock);
-  return { kind: 'primary', mirror, live: new MeteredDevice(mirror, activity), activity };
-}
-
-/** Tells whoever takes this primary for a standby why it is none. */
-function refusingCopy(store: RecordStore, stack: VolumeStack): ConstructorParameters<typeof StandbySession>[1] {
-  const refused = () =>
-    Promise.reject(new UnderstudyError('Conflict', `volume ${store.record.volume} is primary here`));
-  return {
-    device: stack.top,
-    admit: async (hello) =>
-      refusalOf(store.record, stack.top, hello) ?? {
-        reason: 'NotStandby',
-        message: `volume ${store.record.volume} is primary here`,
-        epoch: store.record.epoch,
-      },
-    beginResync: refused,
-    becomeInSync: refused,
-    takeSnapshot: refused,
-    failed: () => undefined,
-    ended: () => undefined,
-  };
+  return { ...role, live: new MeteredDevice(role.mirror, activity), activity };
 }

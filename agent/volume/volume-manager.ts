@@ -48,6 +48,8 @@ export class VolumeManager implements VolumeService {
   readonly #slotOptions: SlotOptions;
   readonly #log: Log;
   #listener: MirrorListener | undefined;
+  /** Resolves when every volume that was found at the start is running or has failed. */
+  recovered: Promise<void> = Promise.resolve();
 
   private constructor(options: VolumeManagerOptions) {
     const { pools, nbdDirectory, tls, timing = defaultTiming, log } = options;
@@ -58,14 +60,16 @@ export class VolumeManager implements VolumeService {
   }
 
   /**
-   * Opens the pools, starts every volume found in them, and listens for mirrors. A volume that cannot be started is
-   * there with state Failed and takes no other with it.
+   * Opens the pools, finds the volumes in them, and listens for mirrors. Resolves when every volume is known; they are
+   * started behind it, see `recovered`. A volume that cannot be started is there with state Failed, and takes no other
+   * with it.
    */
   static async start(options: VolumeManagerOptions): Promise<VolumeManager> {
     const manager = new VolumeManager(options);
     await manager.#pools.open();
     await DiskDirectory.open(options.nbdDirectory);
-    await manager.#recover();
+    const found = await manager.#find();
+    manager.recovered = Promise.all(found.map((slot) => manager.#recover(slot))).then(() => undefined);
     manager.#listener = await MirrorListener.listen(
       options.mirrorListen,
       (volume, descriptor) => manager.#acceptMirror(volume, descriptor),
@@ -86,6 +90,7 @@ export class VolumeManager implements VolumeService {
   /** Stops every volume in order. */
   async stop(): Promise<void> {
     await this.#listener?.close();
+    await this.recovered;
     const stopped = await Promise.allSettled([...this.#slots.values()].map((slot) => slot.stop()));
     for (const outcome of stopped) {
       if (outcome.status === 'rejected')
@@ -191,26 +196,35 @@ export class VolumeManager implements VolumeService {
     throw new UnderstudyError('NotFound', `no volume ${volume} on this node`);
   }
 
-  async #recover(): Promise<void> {
-    const starts: Promise<void>[] = [];
+  /** A slot for every volume whose record is in one of the pools. */
+  async #find(): Promise<VolumeSlot[]> {
     for (const pool of this.#pools.all) {
-      for (const volume of await this.#pools.volumesIn(pool)) starts.push(this.#recoverVolume(pool, volume));
+      for (const volume of await this.#pools.volumesIn(pool)) {
+        const folder = this.#pools.folderOf(pool.name, volume);
+        try {
+          const record = await loadRecord(await DiskDirectory.open(folder), folder);
+          // A folder without a record holds a buffer, or what a creation that was cut short has left.
+          if (record) this.#slots.set(volume, new VolumeSlot(record, this.#slotOptions));
+        } catch (error) {
+          this.#log.error(
+            { volume, pool: pool.name, error: errorMessage(error) },
+            'the record of a volume cannot be read',
+          );
+        }
+      }
     }
-    await Promise.all(starts);
+    return [...this.#slots.values()];
   }
 
-  async #recoverVolume(pool: Pool, volume: string): Promise<void> {
-    const folder = this.#pools.folderOf(pool.name, volume);
-    try {
-      const record = await loadRecord(await DiskDirectory.open(folder), folder);
-      // A folder without a record holds a buffer, or what a creation that was cut short has left.
-      if (!record) return;
-      const slot = new VolumeSlot(record, this.#slotOptions);
-      this.#slots.set(volume, slot);
-      await slot.start(record);
-    } catch (error) {
-      this.#log.error({ volume, pool: pool.name, error: errorMessage(error) }, 'the volume cannot be started');
-    }
+  #recover(slot: VolumeSlot): Promise<void> {
+    const { volume } = slot;
+    return this.#changes.run(volume, async () => {
+      try {
+        await slot.start(await slot.record());
+      } catch (error) {
+        this.#log.error({ volume, error: errorMessage(error) }, 'the volume cannot be started');
+      }
+    });
   }
 
   async #create(record: VolumeRecord): Promise<VolumeView> {

@@ -1,0 +1,118 @@
+import type { Clock } from '../../common/clock.ts';
+import { UnderstudyError } from '../../common/errors.ts';
+import type { Log } from '../../common/log.ts';
+import type { Connection } from '../core/connection.ts';
+import type { Arbiter } from '../mirror/arbiter.ts';
+import type { MirrorDevice } from '../mirror/mirror-device.ts';
+import type { Connector, MirrorTiming } from '../mirror/mirror-link.ts';
+import { StandbySession } from '../mirror/standby-session.ts';
+import { openPrimary, recordUnusable } from './primary-copy.ts';
+import { refusalOf, StandbyCopyOfVolume } from './standby-copy.ts';
+import { RecordStore, type VolumeRecord } from './volume-record.ts';
+import { openStack, type VolumeFolders, type VolumeStack } from './volume-stack.ts';
+
+export interface CopyOptions {
+  readonly record: VolumeRecord;
+  readonly folders: VolumeFolders;
+  readonly connect: Connector;
+  readonly clock: Clock;
+  readonly timing: MirrorTiming;
+  readonly log: Log;
+  /** Names unlike any other: of resync bases and of snapshot attempts. */
+  readonly newId: () => string;
+  /** Instead of what the volume says about the loss of a standby. */
+  readonly arbiter?: Arbiter | undefined;
+}
+
+/** What differs with the role of a copy. */
+export type CopyRole =
+  | { readonly kind: 'primary'; readonly mirror: MirrorDevice }
+  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume };
+
+/** One copy of a volume in use. */
+export interface OpenedCopy {
+  readonly store: RecordStore;
+  readonly stack: VolumeStack;
+  readonly role: CopyRole;
+}
+
+/**
+ * Takes a copy into use in the role that its record says.
+ * @throws UnderstudyError Io, NoSpace, Invalid (written by a newer release)
+ */
+export async function openCopy(options: CopyOptions): Promise<OpenedCopy> {
+  const { record, folders, clock, log } = options;
+  const store = new RecordStore(folders.data, record);
+  // What a standby held and had not applied died with it, so it is worth less until the primary has confirmed it.
+  await store.update((before) => ({
+    ...before,
+    standby: { ...before.standby, clean: before.standby.clean && !before.running },
+    running: true,
+  }));
+  const stack = await openStack(record, folders, clock, log);
+  return { store, stack, role: await openRole(options, store, stack) };
+}
+
+/** Stops in order: the mirror, then the layers from the top down; the record says so at the end. */
+export async function closeCopy({ store, stack, role }: OpenedCopy): Promise<void> {
+  if (role.kind === 'primary') {
+    await role.mirror.close();
+  } else {
+    await role.standby.stop();
+    await stack.top.close();
+  }
+  await store.update((record) => ({ ...record, running: false }));
+}
+
+async function openRole(options: CopyOptions, store: RecordStore, stack: VolumeStack): Promise<CopyRole> {
+  const { clock, log, folders, connect, timing, newId, arbiter } = options;
+  const onUnusable = (state: 'Fenced' | 'Failed', reason: string) => {
+    log.error({ state, reason }, 'this copy must not be used any more');
+    void recordUnusable(store, log, state, reason);
+  };
+  if (store.record.role === 'standby') {
+    const standby = new StandbyCopyOfVolume(stack, store, log, clock, (reason) => onUnusable('Failed', reason));
+    return { kind: 'standby', standby };
+  }
+  const directory = folders.data;
+  const mirror = await openPrimary({
+    stack,
+    store,
+    directory,
+    connect,
+    clock,
+    timing,
+    log,
+    newId,
+    onUnusable,
+    arbiter,
+  });
+  return { kind: 'primary', mirror };
+}
+
+/** Tells whoever takes a primary for a standby why it is none. */
+export function refuseMirror(
+  connection: Connection,
+  store: RecordStore,
+  stack: VolumeStack,
+  log: Log,
+  clock: Clock,
+): void {
+  const refused = () =>
+    Promise.reject(new UnderstudyError('Conflict', `volume ${store.record.volume} is primary here`));
+  const copy: ConstructorParameters<typeof StandbySession>[1] = {
+    device: stack.top,
+    admit: async (hello) =>
+      refusalOf(store.record, stack.top, hello) ?? {
+        reason: 'NotStandby',
+        message: `volume ${store.record.volume} is primary here`,
+        epoch: store.record.epoch,
+      },
+    beginResync: refused,
+    becomeInSync: refused,
+    takeSnapshot: refused,
+    failed: () => undefined,
+    ended: () => undefined,
+  };
+  new StandbySession(connection, copy, log, clock);
+}
