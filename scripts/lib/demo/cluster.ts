@@ -109,7 +109,7 @@ export class DemoCluster {
   async describe(): Promise<string> {
     const agent = this.agents['node-b'];
     return [
-      `curl -s ${agent.url}/v1/volumes | python3 -m json.tool`,
+      `curl -s ${agent.url}/v1/volumes`,
       `curl -s ${agent.url}/v1/mounts`,
       `nbdinfo '${await this.liveExport('node-b')}'`,
       `tail -f ${agent.logFile}`,
