@@ -44,7 +44,10 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     const renewal = watchTlsFiles(config.tls, tls, {
       clock,
       log: apiLog,
-      onChange: (renewed) => renewCertificates(app.server, renewed),
+      onChange: (renewed) => {
+        renewCertificates(app.server, renewed);
+        void volumes.renewTls(renewed);
+      },
     });
     started.defer(() => renewal.cancel());
     log.info({ node: config.node, api, version: context.version }, 'the API answers; recovering volumes');

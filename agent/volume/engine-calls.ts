@@ -21,6 +21,8 @@ export interface EngineCalls {
   isBlank(): boolean;
   openScratch(snapshot: string, mount: string): { exportName: string; size: number };
   releaseScratch(snapshot: string, mount: string): void;
+  /** Certificates for links that are made from now on. */
+  setTls(tls: LinkTls): void;
   stop(): void;
 }
 

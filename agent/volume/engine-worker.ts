@@ -17,6 +17,7 @@ import { goAhead } from './mirror-preamble.ts';
 import { VolumeEngine } from './volume-engine.ts';
 
 const data = workerData as EngineThreadData;
+let linkTls = data.tls;
 
 function post(message: ThreadMessage): void {
   parentPort?.postMessage(message);
@@ -46,7 +47,7 @@ async function startEngine(): Promise<VolumeEngine> {
       buffer: bufferDirectory === undefined ? undefined : await DiskDirectory.open(bufferDirectory),
     },
     socket: data.socket,
-    connect: (address, volume) => connectMirror(address, volume, data.tls),
+    connect: (address, volume) => connectMirror(address, volume, linkTls),
     clock: systemClock,
     timing: data.timing,
     log,
@@ -62,7 +63,7 @@ function handlersOf(engine: VolumeEngine): Handlers {
     record: () => engine.record,
     setMirrors: (mirrors, onLoss) => engine.setMirrors(mirrors, onLoss),
     prepare: (epoch) => engine.prepare(epoch),
-    acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, data.tls)),
+    acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, linkTls)),
     waitForLull: (lull) => engine.waitForLull(lull),
     takeSnapshot: (snapshot, mirror, frozenUntilMs) => engine.takeSnapshot(snapshot, mirror, frozenUntilMs),
     snapshot: (name) => engine.snapshot(name),
@@ -70,6 +71,9 @@ function handlersOf(engine: VolumeEngine): Handlers {
     isBlank: () => engine.isBlank(),
     openScratch: (snapshot, mount) => engine.openScratch(snapshot, mount),
     releaseScratch: (snapshot, mount) => engine.releaseScratch(snapshot, mount),
+    setTls: (tls) => {
+      linkTls = tls;
+    },
     stop: () => engine.stop(),
   };
 }

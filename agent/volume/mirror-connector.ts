@@ -1,7 +1,9 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import { parseAddress } from '../../common/address.ts';
+import { systemClock } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import { identityOfSubject } from '../../common/peer-identity.ts';
 import type { Connection } from '../core/connection.ts';
 import { TcpConnection } from '../mirror/tcp-connection.ts';
 import type { LinkTls } from './engine-calls.ts';
@@ -39,22 +41,32 @@ export async function adoptMirror(
     connection.send(goAhead);
     return connection;
   }
-  const secured = new tls.TLSSocket(socket, {
-    isServer: true,
-    secureContext: tls.createSecureContext({ ...security, minVersion: 'TLSv1.3' }),
-    requestCert: true,
-    rejectUnauthorized: true,
-  });
+  const secured = secureServer(socket, security);
   socket.write(goAhead);
-  await once(secured, 'secure', 'TLS handshake on a mirror link');
-  if (!secured.authorized) {
-    secured.destroy();
-    throw new UnderstudyError(
-      'Protocol',
-      `the primary's certificate is not accepted: ${String(secured.authorizationError)}`,
-    );
-  }
-  return new TcpConnection(secured);
+  const link = await secured;
+  checkPeer(link);
+  return new TcpConnection(link);
+}
+
+/** By way of a server that never listens: Node checks the certificates of clients in servers only. */
+function secureServer(socket: net.Socket, security: LinkTls): Promise<tls.TLSSocket> {
+  const server = tls.createServer({ ...security, minVersion: 'TLSv1.3', requestCert: true, rejectUnauthorized: true });
+  const secured = new Promise<tls.TLSSocket>((resolve, reject) => {
+    const fail = (why: string) => {
+      timer.cancel();
+      socket.destroy();
+      reject(new UnderstudyError('Protocol', `TLS handshake on a mirror link: ${why}`));
+    };
+    const timer = systemClock.after(connectTimeoutMs, () => fail(`nothing within ${connectTimeoutMs} ms`));
+    socket.once('close', () => fail('the peer closed the connection'));
+    server.once('tlsClientError', (error) => fail(error.message));
+    server.once('secureConnection', (link) => {
+      timer.cancel();
+      resolve(link);
+    });
+  });
+  server.emit('connection', socket);
+  return secured;
 }
 
 async function open(address: string): Promise<net.Socket> {
@@ -86,14 +98,29 @@ async function secureClient(socket: net.Socket, security: LinkTls): Promise<net.
     checkServerIdentity: () => undefined,
   });
   await once(secured, 'secureConnect', 'TLS handshake on a mirror link');
+  checkPeer(secured);
   return secured;
+}
+
+/** Mirrors are a matter between nodes: neither a stranger nor the operator has any business on a link. */
+function checkPeer(socket: tls.TLSSocket): void {
+  const identity = socket.authorized ? identityOfSubject(socket.getPeerCertificate().subject) : undefined;
+  if (identity?.role === 'node') return;
+  socket.destroy();
+  const found = socket.authorized
+    ? JSON.stringify(identity ?? 'a certificate that names nobody')
+    : String(socket.authorizationError);
+  throw new UnderstudyError(
+    'Protocol',
+    `the peer of a mirror link must be a node with a certificate of this cluster, found ${found}`,
+  );
 }
 
 /** The first event of that name, or an error: the socket's own, its end, or the timeout. */
 function once(socket: net.Socket, event: string, what: string): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const finish = () => {
-      clearTimeout(timer);
+      timer.cancel();
       socket.off(event, onEvent).off('error', onError).off('close', onClose);
     };
     const onEvent = (value: unknown) => {
@@ -108,7 +135,9 @@ function once(socket: net.Socket, event: string, what: string): Promise<unknown>
     };
     const onError = (error: unknown) => fail('Unavailable', errorMessage(error));
     const onClose = () => fail('Unavailable', `${what}: the peer closed the connection`);
-    const timer = setTimeout(() => fail('Timeout', `${what}: nothing within ${connectTimeoutMs} ms`), connectTimeoutMs);
+    const timer = systemClock.after(connectTimeoutMs, () =>
+      fail('Timeout', `${what}: nothing within ${connectTimeoutMs} ms`),
+    );
     socket.on(event, onEvent).on('error', onError).on('close', onClose);
   });
 }

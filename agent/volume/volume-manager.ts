@@ -87,6 +87,13 @@ export class VolumeManager implements VolumeService {
     this.#snapshots.quiescer = quiescer;
   }
 
+  /** Mirror links that are made from now on use these certificates; those that are up stay up. */
+  async renewTls(tls: LinkTls): Promise<void> {
+    this.#slotOptions.tls = tls;
+    const running = [...this.#slots.values()].filter((slot) => slot.running);
+    await Promise.allSettled(running.map((slot) => slot.host.call('setTls', tls)));
+  }
+
   /** Stops every volume in order. */
   async stop(): Promise<void> {
     await this.#listener?.close();

@@ -10,7 +10,8 @@ import type { VolumeRecord } from './volume-record.ts';
 export interface SlotOptions {
   readonly pools: Pools;
   readonly nbdDirectory: string;
-  readonly tls: LinkTls | undefined;
+  /** For threads that are started from now on. */
+  tls: LinkTls | undefined;
   readonly timing: MirrorTiming;
   readonly log: Log;
 }
