@@ -1,6 +1,6 @@
 import type { RandomAccessFile } from '../core/storage.ts';
 import type { BufferLayout } from './buffer-layout.ts';
-import { FrameBuilder, payloadOf } from './index-codec.ts';
+import { FrameBuilder, frameBytes, payloadOf } from './index-codec.ts';
 import { IndexRewrite } from './index-rewrite.ts';
 import type { SnapshotMap } from './snapshot-map.ts';
 import { encodeSuperblock } from './superblock-codec.ts';
@@ -94,9 +94,13 @@ export class IndexLog {
   /**
    * Writes the waiting records as one frame and syncs the file, and whatever else was written to it before the call.
    * @param seal write a frame even without records, as a proof that the last one was synced
+   * @param settle completes what the map has begun, and returns the id that the next snapshot gets; called when the index
+   * has to be rewritten at once because its region is full
    * @throws UnderstudyError Io, NoSpace; the index must not be used any more
    */
-  async commit(seal = false): Promise<void> {
+  async commit(seal: boolean, settle: () => number): Promise<void> {
+    const frameEnd = this.#offset + frameBytes(this.records.payloadBytes);
+    if (frameEnd > this.#layout.region(this.#region) + this.#layout.regionBytes) return this.#rewriteNow(settle);
     const rewrite = this.#rewrite;
     const stateBefore = rewrite?.state;
     const secondSuperblock = this.#secondSuperblockDue;
@@ -110,6 +114,30 @@ export class IndexLog {
     if (!rewrite || this.#rewrite !== rewrite) return;
     if (stateBefore === 'copied') rewrite.state = 'durable';
     if (stateBefore === 'durable') this.#switchTo(rewrite);
+  }
+
+  /** Housekeeping was not fast enough: the commit consists of writing the whole index anew. */
+  async #rewriteNow(settle: () => number): Promise<void> {
+    this.#rewrite = undefined;
+    const region = this.#region === 0 ? 1 : 0;
+    // Both superblocks must point to this index before the other region is touched.
+    await this.#writeSuperblock(1, this.#region, this.#generation);
+    await this.#file.sync();
+    await this.#file.zero(this.#layout.region(region), this.#layout.regionBytes, 'release');
+    const nextId = settle();
+    const rewrite = new IndexRewrite(this.#file, this.#map, this.#layout, {
+      region,
+      generation: this.#generation + 1,
+      nextId,
+    });
+    // The map has what these records say, and all of it is about to be written.
+    this.records.finish(0, 0);
+    await rewrite.writeAll();
+    await this.#file.sync();
+    await this.#writeSuperblock(0, region, rewrite.generation);
+    await this.#file.sync();
+    this.#switchTo(rewrite);
+    this.#unsealed = true;
   }
 
   async #writeFrame(rewrite: IndexRewrite | undefined): Promise<void> {

@@ -64,22 +64,29 @@ export class IndexRewrite {
       await this.#file.zero(this.#start, this.#end - this.#start, 'release');
       return;
     }
-    const table = this.#map.table;
-    const end = Math.min(this.#entry + entriesPerStep, table.upperBound);
-    for (; this.#entry < end; this.#entry += 1) {
-      const entry = this.#entry;
-      if (!table.isUsed(entry)) continue;
-      this.#builder.preserve(table.layerOf(entry), table.chunkOf(entry), table.slotOf(entry), table.checksumOf(entry));
+    const complete = this.#encodeEntries();
+    await this.#writeFrame();
+    if (!complete) return;
+    await this.#writeRemembered();
+    // Empty: all before it will be synced before the index is used, and this proves it to whoever reads it.
+    await this.#writeFrame();
+    await this.#writeRemembered();
+    this.state = 'copied';
+  }
+
+  /**
+   * Writes everything at once, into a region that is clear. What is written is the map at the time of the call.
+   * Resolves when it is written, not synced.
+   */
+  async writeAll(): Promise<void> {
+    const frames: { offset: number; frame: Uint8Array }[] = [];
+    for (let complete = false; !complete; ) {
+      complete = this.#encodeEntries();
+      frames.push(this.#nextFrame());
     }
-    if (this.#entry === table.upperBound) {
-      this.#snapshots(true);
-      this.#builder.nextId(this.#firstId);
-      await this.#writeFrame();
-      await this.#writeRemembered();
-      this.state = 'copied';
-    } else {
-      await this.#writeFrame();
-    }
+    frames.push(this.#nextFrame());
+    this.state = 'copied';
+    for (const { offset, frame } of frames) await this.#file.write(offset, frame);
   }
 
   /** The records of a commit to the old index: kept for later, or written to the new one, too. */
@@ -90,6 +97,21 @@ export class IndexRewrite {
     }
     this.#builder.append(payload);
     await this.#writeFrame();
+  }
+
+  /** Adds the next entries, and after the last of them what ends an index; true if that is done. */
+  #encodeEntries(): boolean {
+    const { table } = this.#map;
+    const end = Math.min(this.#entry + entriesPerStep, table.upperBound);
+    for (; this.#entry < end; this.#entry += 1) {
+      const entry = this.#entry;
+      if (!table.isUsed(entry)) continue;
+      this.#builder.preserve(table.layerOf(entry), table.chunkOf(entry), table.slotOf(entry), table.checksumOf(entry));
+    }
+    if (this.#entry < table.upperBound) return false;
+    this.#snapshots(true);
+    this.#builder.nextId(this.#firstId);
+    return true;
   }
 
   #snapshots(repeated: boolean): void {
@@ -115,12 +137,17 @@ export class IndexRewrite {
   }
 
   async #writeFrame(): Promise<void> {
+    const { offset, frame } = this.#nextFrame();
+    await this.#file.write(offset, frame);
+  }
+
+  #nextFrame(): { offset: number; frame: Uint8Array } {
     const frame = this.#builder.finish(this.generation, this.#sequence);
     const offset = this.#offset;
     if (offset + frame.byteLength > this.#end) throw new RangeError('the index does not fit into its region');
     this.#sequence += 1;
     this.#offset += frame.byteLength;
-    await this.#file.write(offset, frame);
+    return { offset, frame };
   }
 }
 

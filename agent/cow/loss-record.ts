@@ -86,7 +86,6 @@ export class LossRecord {
     if (!directory || this.#version !== version) return this.#written;
     this.#losses.clear();
     this.#written = this.#written.then(async () => {
-      if (this.#version !== version) return;
       try {
         await directory.remove(this.#name);
       } catch (error) {

@@ -206,7 +206,10 @@ export class SnapshotBuffer {
       const released = this.slots.takeReleased();
       const seal = this.#sealDue;
       this.#sealDue = false;
-      await this.#index.commit(seal);
+      await this.#index.commit(seal, () => {
+        this.#merge(Number.POSITIVE_INFINITY);
+        return this.#nextId;
+      });
       this.slots.committed(released);
     } catch (error) {
       throw this.fail(error);

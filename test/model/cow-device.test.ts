@@ -131,10 +131,10 @@ test('a buffer that is too small loses snapshots, and nothing else', { timeout: 
         // Only taking a snapshot may fail, when it is lost at once.
         for (const failure of rig.failures) expect(failure).toMatchObject({ code: 'Conflict' });
         await rig.checkLive();
-        await rig.checkSnapshots(true);
+        await rig.checkSnapshots('full');
         expect(rig.device.usage().usedBytes).toBeLessThanOrEqual(slots * 4096);
         await rig.restart();
-        await rig.checkSnapshots(true);
+        await rig.checkSnapshots('full');
       },
     ),
     { numRuns: runs },

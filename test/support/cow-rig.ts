@@ -167,11 +167,16 @@ export class CowRig {
     }
   }
 
-  /** Ready snapshots must read as they were taken. With `losses`, they may also be listed as invalid and refuse. */
-  async checkSnapshots(losses = false): Promise<void> {
+  /**
+   * Ready snapshots must read as they were taken. With `losses`, they may also be listed as invalid and refuse; with
+   * "full", for every reason but a wrong checksum.
+   */
+  async checkSnapshots(losses: boolean | 'full' = false): Promise<void> {
     for (const [name, snapshot] of this.snapshots) {
       if (snapshot.state !== 'ready') continue;
       const content = await this.readSnapshot(name);
+      const { reason = '' } = this.device.snapshot(name) ?? {};
+      if (reason.includes('checksum') && losses !== true) throw new Error(`snapshot ${name} is damaged: ${reason}`);
       if (typeof content !== 'string') expectEqual(content, snapshot.bytes, `snapshot ${name}`);
       else if (!losses || this.device.snapshot(name)?.state !== 'Invalid') {
         throw new Error(
