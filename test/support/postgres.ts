@@ -174,7 +174,8 @@ export class PostgresServer {
   /** The last lines of the log that report an error, or simply the last ones. */
   lastWords(): string {
     const lines = existsSync(this.options.logFile) ? readFileSync(this.options.logFile, 'utf8').trim().split('\n') : [];
-    const errors = lines.filter((line) => /\b(FATAL|PANIC|ERROR):/.test(line));
+    // What it said to us while we waited for it is no error of its own.
+    const errors = lines.filter((line) => /\b(FATAL|PANIC|ERROR):(?!.*the database system is )/.test(line));
     return (errors.length > 0 ? errors : lines).slice(-3).join(' | ');
   }
 }

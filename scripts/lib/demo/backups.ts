@@ -5,7 +5,7 @@ import { run } from './command.ts';
 import { dataFolder } from './databases.ts';
 import type { Stage } from './stage.ts';
 
-/** As a backup should run, and as a pod with a small request for processor time does. */
+/** As a pod with a small request for processor time runs. */
 const lowPriority = ['nice', '-n', '19'];
 
 export interface Backup {
@@ -24,7 +24,7 @@ export async function copyLiveFiles(stage: Stage, mountPoint: string, load: Seat
   const archive = join(stage.folder, 'live-files.tar.gz');
   const from = load.mark();
   // tar exits with 1 when files changed while it read them. That is what a live copy is, so it counts as done.
-  const { code } = await run([...lowPriority, 'tar', '-czf', archive, '-C', mountPoint, dataFolder], {
+  const { code } = await run(['tar', '-czf', archive, '-C', mountPoint, dataFolder], {
     node: 'node-a',
     accept: [1],
     signal: stage.interrupted,

@@ -35,7 +35,7 @@ export async function fullDemo(stage: Stage): Promise<string> {
   const taken = await report.step('Snapshot, the right way: a Snapshot resource, taken on the standby', () =>
     takeSnapshot(stage, cluster, load),
   );
-  const backup = await report.step('restic backs up the snapshot, mounted read-only on the standby', async () => {
+  const backup = await report.step('restic, with low priority, backs up the snapshot on the standby', async () => {
     const done = await backUpSnapshot(stage, taken.mountPoint, load, taken);
     // A standby whose snapshots are being read cannot be promoted yet.
     await cluster.unmountSnapshot(taken.snapshot);
