@@ -11,6 +11,8 @@ export interface Clock {
   monotonicMs(): number;
   /** Calls back once after at least `delayMs`. The timer does not keep the process alive. */
   after(delayMs: number, callback: () => void): Timer;
+  /** Calls back once, when everything that is ready by now has had its turn. */
+  soon(callback: () => void): void;
 }
 
 export const systemClock: Clock = {
@@ -20,6 +22,9 @@ export const systemClock: Clock = {
     const handle = setTimeout(callback, delayMs);
     handle.unref();
     return { cancel: () => clearTimeout(handle) };
+  },
+  soon(callback) {
+    setImmediate(callback);
   },
 };
 

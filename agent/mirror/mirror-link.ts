@@ -297,16 +297,20 @@ export class MirrorLink {
     this.#generation += 1;
     this.#lastError = undefined;
     this.#connectedMs = clock.monotonicMs();
-    const channel: StandbyChannel = new StandbyChannel(connection, {
-      heard: () => {
-        this.#lastHeardMs = clock.monotonicMs();
+    const channel: StandbyChannel = new StandbyChannel(
+      connection,
+      {
+        heard: () => {
+          this.#lastHeardMs = clock.monotonicMs();
+        },
+        welcome: (welcome) => void this.#onWelcome(channel, welcome),
+        refused: (refuse) => this.#onRefused(refuse),
+        resyncAccepted: () => this.#onResyncAccepted(channel),
+        confirmed: () => this.#event({ type: 'confirmed' }),
+        closed: (reason) => this.#disconnected(channel, reason),
       },
-      welcome: (welcome) => void this.#onWelcome(channel, welcome),
-      refused: (refuse) => this.#onRefused(refuse),
-      resyncAccepted: () => this.#onResyncAccepted(channel),
-      confirmed: () => this.#event({ type: 'confirmed' }),
-      closed: (reason) => this.#disconnected(channel, reason),
-    });
+      clock,
+    );
     this.#channel = channel;
     this.#event({ type: 'connected' });
     channel.hello({ protocol: protocolVersion, ...identity, mirror: this.name, generation: this.#generation });

@@ -1,3 +1,4 @@
+import type { Clock } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Range } from '../core/range.ts';
@@ -57,6 +58,7 @@ const maxZeroBytes = 1024 * 1024 * 1024;
 export class StandbyChannel {
   readonly #connection: Connection;
   readonly #events: ChannelEvents;
+  readonly #clock: Clock;
   readonly #parser = new FrameParser();
   readonly #headers = new HeaderEncoder();
   readonly #unsynced = new UnsyncedMap(missedBlockBytes);
@@ -72,9 +74,10 @@ export class StandbyChannel {
   #failure: string | undefined;
   #closed = false;
 
-  constructor(connection: Connection, events: ChannelEvents) {
+  constructor(connection: Connection, events: ChannelEvents, clock: Clock) {
     this.#connection = connection;
     this.#events = events;
+    this.#clock = clock;
     connection.handle({
       received: (bytes) => this.#received(bytes),
       drained: () => this.#roomChanged(),
@@ -183,7 +186,7 @@ export class StandbyChannel {
     return new Promise((resolve, reject) => {
       this.#room.push({ resolve, reject });
       // Not at once even if there is room: a resync gives way to the guest after each piece.
-      setImmediate(() => this.#roomChanged());
+      this.#clock.soon(() => this.#roomChanged());
     });
   }
 

@@ -1,3 +1,4 @@
+import type { Clock } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { BlockDevice, Completion } from '../core/block-device.ts';
@@ -54,6 +55,7 @@ export class StandbySession {
   readonly #connection: Connection;
   readonly #copy: StandbyCopy;
   readonly #log: Log;
+  readonly #clock: Clock;
   readonly #parser = new FrameParser();
   readonly #headers = new HeaderEncoder();
   #phase: 'hello' | 'admitting' | 'admitted' | 'resyncing' | 'inSync' | 'ended' = 'hello';
@@ -71,10 +73,11 @@ export class StandbySession {
   #digesting = 0;
   #digestsSent: Promise<void> = Promise.resolve();
 
-  constructor(connection: Connection, copy: StandbyCopy, log: Log) {
+  constructor(connection: Connection, copy: StandbyCopy, log: Log, clock: Clock) {
     this.#connection = connection;
     this.#copy = copy;
     this.#log = log;
+    this.#clock = clock;
     connection.handle({
       received: (bytes) => this.#received(bytes),
       drained: () => undefined,
@@ -377,7 +380,7 @@ export class StandbySession {
     this.#backlog = [];
     if (errorCode(error) === 'Io') this.#copy.failed(error);
     // Ends after what is queued has gone out.
-    setImmediate(() => this.#connection.destroy());
+    this.#clock.soon(() => this.#connection.destroy());
   }
 }
 

@@ -52,6 +52,10 @@ class ManualClock implements Clock {
     return { cancel: () => void this.#pending.delete(callback) };
   }
 
+  soon(callback: () => void): void {
+    setImmediate(callback);
+  }
+
   /** Waits until a timer is pending, then fires it. */
   async fire(): Promise<void> {
     const [callback] = await waitFor(() => (this.#pending.size > 0 ? [...this.#pending] : undefined), {

@@ -19,6 +19,10 @@ export class ManualClock implements Clock {
     return { cancel: () => void this.#timers.delete(id) };
   }
 
+  soon(callback: () => void): void {
+    this.after(0, callback);
+  }
+
   get pendingTimers(): number {
     return this.#timers.size;
   }

@@ -41,6 +41,7 @@ function recordOf(role: 'primary' | 'standby', epoch: number): VolumeRecord {
     onLoss: 'suspend',
     mirrorRecords: [],
     standby: { blank: true, consistent: true, clean: false, dataEpoch: 0 },
+    created: true,
     running: true,
   };
 }
@@ -112,13 +113,7 @@ export class StandbyRig {
   #makeCopy(): StandbyCopyOfVolume {
     // The stack's file is not used by the copy, only its top is.
     const stack = { file: undefined as never, cow: undefined, top: this.device };
-    return new StandbyCopyOfVolume(
-      stack,
-      this.store,
-      silentLog,
-      () => 'now',
-      () => undefined,
-    );
+    return new StandbyCopyOfVolume(stack, this.store, silentLog, systemClock, () => undefined);
   }
 }
 

@@ -1,7 +1,7 @@
-import type { Extent } from '../../agent/core/block-device.ts';
 import type { OpenOptions, RandomAccessFile, StorageDirectory } from '../../agent/core/storage.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import type { Random } from './random.ts';
+import { FileContent } from './simulated-file.ts';
 
 /**
  * The power supply of some disks that fail together. Each write, zeroing, sync and change of a folder is one operation;
@@ -52,6 +52,8 @@ export interface SimulatedDiskOptions {
   readonly capacityBytes?: number;
   /** How often a read or write takes its time instead of being done at once, from 0 to 1. */
   readonly slowness?: number;
+  /** How long what takes its time takes; a turn of the event loop if not given. */
+  readonly turn?: () => Promise<void>;
 }
 
 /**
@@ -65,9 +67,12 @@ export class SimulatedDisk implements StorageDirectory {
   readonly power: SimulatedPower;
   readonly #random: Random;
   readonly #slowness: number;
+  readonly #turn: () => Promise<void>;
   readonly #files = new Map<string, FileContent>();
   /** Sealed files of writeFile; each is as durable as its folder. */
   readonly #documents = new Map<string, Uint8Array>();
+  /** Documents that are just being replaced. */
+  readonly #replacing = new Set<{ name: string; content: Uint8Array }>();
   #life = 0;
   #hanging: Promise<void> | undefined;
   #resume: (() => void) | undefined;
@@ -80,6 +85,7 @@ export class SimulatedDisk implements StorageDirectory {
     this.power = options.power ?? new SimulatedPower();
     this.#random = options.random.fork();
     this.#slowness = options.slowness ?? 0;
+    this.#turn = options.turn ?? eventLoopTurn;
     this.capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY;
   }
 
@@ -87,13 +93,33 @@ export class SimulatedDisk implements StorageDirectory {
   crash(): void {
     this.#life += 1;
     for (const file of this.#files.values()) file.crash(this.#random);
+    this.#settleReplacements();
     this.resume();
   }
 
   /** The process is killed but the machine goes on: nothing is lost. */
   kill(): void {
     this.#life += 1;
+    this.#settleReplacements();
     this.resume();
+  }
+
+  /** The disk is exchanged for an empty one. */
+  wipe(): void {
+    this.kill();
+    this.#files.clear();
+    this.#documents.clear();
+  }
+
+  /** One sector of a file: what a read would find, or what a crash could not take away any more. */
+  sector(name: string, sector: number, which: 'current' | 'durable'): Uint8Array | undefined {
+    return this.#files.get(name)?.sector(sector, which);
+  }
+
+  /** A crash in the middle of the replacement of a document leaves the old or the new one. */
+  #settleReplacements(): void {
+    for (const { name, content } of this.#replacing) if (this.#random.chance(0.5)) this.#documents.set(name, content);
+    this.#replacing.clear();
   }
 
   /** Syncs hang until `resume`. */
@@ -184,13 +210,16 @@ export class SimulatedDisk implements StorageDirectory {
     const life = this.#life;
     const copy = Uint8Array.from(content);
     this.power.use();
+    const replacement = { name, content: copy };
+    this.#replacing.add(replacement);
     await this.#turn();
+    this.#replacing.delete(replacement);
     if (this.failing.writes) throw new UnderstudyError('Io', 'simulated: a write failed');
-    if (life !== this.#life || this.power.isOff) {
+    if (life !== this.#life) throw new UnderstudyError('Io', 'simulated: the process is gone');
+    if (this.power.isOff) {
       // The crash came in the middle: old or new.
-      if (life === this.#life && this.#random.chance(0.5)) this.#documents.set(name, copy);
+      if (this.#random.chance(0.5)) this.#documents.set(name, copy);
       this.power.check();
-      throw new UnderstudyError('Io', 'simulated: the process is gone');
     }
     this.#documents.set(name, copy);
   }
@@ -211,10 +240,6 @@ export class SimulatedDisk implements StorageDirectory {
 
   #checkSpace(moreBytes: number): void {
     if (this.usedBytes + moreBytes > this.capacityBytes) throw new UnderstudyError('NoSpace', 'simulated: disk full');
-  }
-
-  #turn(): Promise<void> {
-    return new Promise((resolve) => setImmediate(resolve));
   }
 
   /** Runs an operation at once, or a little later with the probability of `slowness`. */
@@ -291,6 +316,7 @@ export class SimulatedDisk implements StorageDirectory {
         this.power.check();
         if (this.failing.syncs) {
           failed = true;
+          content.failSync();
           throw new UnderstudyError('Io', 'simulated: a sync failed');
         }
         content.endSync(token);
@@ -302,161 +328,6 @@ export class SimulatedDisk implements StorageDirectory {
   }
 }
 
-const sectorBytes = 512;
-const pageBytes = 4096;
-
-/** What a file holds, and held since its last sync. */
-class FileContent {
-  size: number;
-  /** Sectors on stable storage; a missing one is zero. */
-  readonly #durable = new Map<number, Uint8Array>();
-  /** Versions of a sector since its last sync, oldest first. */
-  readonly #unsynced = new Map<number, Uint8Array[]>();
-  readonly #allocated = new Set<number>();
-
-  constructor(size: number) {
-    this.size = size;
-  }
-
-  get allocatedBytes(): number {
-    return this.#allocated.size * pageBytes;
-  }
-
-  read(offset: number, target: Uint8Array): void {
-    this.#eachSector(offset, target.byteLength, (sector, start, end, within) => {
-      const content = this.#current(sector);
-      target.subarray(within, within + end - start).set(content.subarray(start, end));
-    });
-  }
-
-  write(offset: number, data: Uint8Array): void {
-    this.allocate(offset, data.byteLength);
-    this.#eachSector(offset, data.byteLength, (sector, start, end, within) => {
-      const version = Uint8Array.from(this.#current(sector));
-      version.set(data.subarray(within, within + end - start), start);
-      this.#addVersion(sector, version);
-    });
-  }
-
-  zero(offset: number, length: number, space: 'keep' | 'release'): void {
-    const end = offset + length;
-    const written = [...new Set([...this.#durable.keys(), ...this.#unsynced.keys()])];
-    for (const sector of written) {
-      const from = Math.max(offset - sector * sectorBytes, 0);
-      const to = Math.min(end - sector * sectorBytes, sectorBytes);
-      if (from >= to) continue;
-      const version = Uint8Array.from(this.#current(sector));
-      version.fill(0, from, to);
-      this.#addVersion(sector, version);
-    }
-    if (space === 'keep') return this.allocate(offset, length);
-    for (const page of this.#allocated) {
-      if (page * pageBytes >= offset && (page + 1) * pageBytes <= end) this.#allocated.delete(page);
-    }
-  }
-
-  extents(offset: number, length: number): Extent[] {
-    const end = offset + length;
-    const extents: Extent[] = [];
-    const pages = [...this.#allocated].filter((page) => (page + 1) * pageBytes > offset && page * pageBytes < end);
-    let position = offset;
-    for (const page of pages.sort((a, b) => a - b)) {
-      const start = Math.max(page * pageBytes, offset);
-      const stop = Math.min((page + 1) * pageBytes, end);
-      if (start > position) extents.push({ length: start - position, zero: true, hole: true });
-      const last = extents.at(-1);
-      if (last && !last.hole) extents[extents.length - 1] = { ...last, length: last.length + stop - start };
-      else extents.push({ length: stop - start, zero: false, hole: false });
-      position = stop;
-    }
-    if (position < end) extents.push({ length: end - position, zero: true, hole: true });
-    return extents;
-  }
-
-  resize(size: number): void {
-    if (size < this.size) this.zero(size, this.size - size, 'release');
-    this.size = size;
-  }
-
-  /** Bytes that writing a range would take more than it takes already. */
-  allocationFor(offset: number, length: number): number {
-    let bytes = 0;
-    for (let page = Math.floor(offset / pageBytes); page * pageBytes < offset + length; page += 1) {
-      if (!this.#allocated.has(page)) bytes += pageBytes;
-    }
-    return bytes;
-  }
-
-  allocate(offset: number, length: number): void {
-    for (let page = Math.floor(offset / pageBytes); page * pageBytes < offset + length; page += 1) {
-      this.#allocated.add(page);
-    }
-  }
-
-  /** How many versions of which sectors a sync that begins now will make durable. */
-  beginSync(): ReadonlyMap<number, Uint8Array> {
-    const newest = new Map<number, Uint8Array>();
-    for (const [sector, versions] of this.#unsynced) newest.set(sector, versions.at(-1) as Uint8Array);
-    return newest;
-  }
-
-  endSync(synced: ReadonlyMap<number, Uint8Array>): void {
-    for (const [sector, version] of synced) {
-      const versions = this.#unsynced.get(sector);
-      const index = versions?.indexOf(version) ?? -1;
-      // Another sync, that began later, was over sooner.
-      if (!versions || index < 0) continue;
-      this.#durable.set(sector, version);
-      if (index === versions.length - 1) this.#unsynced.delete(sector);
-      else versions.splice(0, index + 1);
-    }
-  }
-
-  crash(random: Random): void {
-    for (const [sector, versions] of this.#unsynced) {
-      const survivor = random.below(versions.length + 1);
-      if (survivor > 0) this.#durable.set(sector, versions[survivor - 1] as Uint8Array);
-    }
-    this.#unsynced.clear();
-  }
-
-  flip(offset: number, mask: number): void {
-    const sector = Math.floor(offset / sectorBytes);
-    const version = Uint8Array.from(this.#current(sector));
-    const within = offset % sectorBytes;
-    version[within] = (version[within] as number) ^ mask;
-    this.#unsynced.delete(sector);
-    this.#durable.set(sector, version);
-  }
-
-  writtenPages(): number[] {
-    return [...this.#allocated].sort((a, b) => a - b).map((page) => page * pageBytes);
-  }
-
-  #current(sector: number): Uint8Array {
-    return this.#unsynced.get(sector)?.at(-1) ?? this.#durable.get(sector) ?? zeroSector;
-  }
-
-  #addVersion(sector: number, version: Uint8Array): void {
-    const versions = this.#unsynced.get(sector);
-    if (versions) versions.push(version);
-    else this.#unsynced.set(sector, [version]);
-  }
-
-  #eachSector(
-    offset: number,
-    length: number,
-    visit: (sector: number, start: number, end: number, within: number) => void,
-  ): void {
-    let within = 0;
-    while (within < length) {
-      const sector = Math.floor((offset + within) / sectorBytes);
-      const start = (offset + within) % sectorBytes;
-      const end = Math.min(sectorBytes, start + length - within);
-      visit(sector, start, end, within);
-      within += end - start;
-    }
-  }
+function eventLoopTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
-
-const zeroSector = new Uint8Array(sectorBytes);
