@@ -1,0 +1,145 @@
+import type { Random } from '../support/random.ts';
+import type { SimulatedNode } from './node.ts';
+import type { World } from './world.ts';
+
+/** How often which fault comes, as weights. */
+export type FaultWeights = Readonly<Record<FaultKind, number>>;
+
+export type FaultKind =
+  | 'kill'
+  | 'crash'
+  | 'crash all'
+  | 'restart'
+  | 'cut'
+  | 'cut one way'
+  | 'heal'
+  | 'arbiter down'
+  | 'arbiter up'
+  | 'promote'
+  | 'abandon promotion'
+  | 'buffer fails'
+  | 'buffer hangs'
+  | 'buffer recovers'
+  | 'data disk fails'
+  | 'orderly restart';
+
+/** What goes wrong, when, and where. */
+export class Faults {
+  readonly #world: World;
+  readonly #random: Random;
+  readonly #weights: FaultWeights;
+  readonly #everyMs: number;
+  #stopped = false;
+
+  constructor(world: World, random: Random, weights: FaultWeights, everyMs: number) {
+    this.#world = world;
+    this.#random = random;
+    this.#weights = weights;
+    this.#everyMs = everyMs;
+  }
+
+  start(): void {
+    this.#world.scheduler.after(this.#random.fraction() * 2 * this.#everyMs, () => {
+      if (this.#stopped) return;
+      this.inject(this.#draw());
+      this.start();
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  #draw(): FaultKind {
+    const kinds = Object.entries(this.#weights) as [FaultKind, number][];
+    let left = this.#random.fraction() * kinds.reduce((sum, [, weight]) => sum + weight, 0);
+    for (const [kind, weight] of kinds) {
+      left -= weight;
+      if (left < 0) return kind;
+    }
+    return 'heal';
+  }
+
+  inject(kind: FaultKind): void {
+    const { nodes, network, trace, arbiter, operator, config } = this.#world;
+    const node = this.#random.pick(nodes);
+    const other = this.#random.pick(nodes.filter((each) => each !== node));
+    trace.note('fault', `${kind} (${node.name}, ${other.name})`);
+    switch (kind) {
+      case 'kill':
+        node.kill();
+        return this.#bootLater(node);
+      case 'crash':
+        node.crash();
+        return this.#bootLater(node);
+      case 'crash all':
+        for (const each of nodes) {
+          each.crash();
+          this.#bootLater(each);
+        }
+        return;
+      case 'restart':
+        for (const each of nodes) each.boot();
+        return;
+      case 'cut':
+        network.cut(node.name, other.name);
+        return network.cut(other.name, node.name);
+      case 'cut one way':
+        return network.cut(node.name, other.name);
+      case 'heal':
+        return network.heal();
+      case 'arbiter down':
+        arbiter.down = config.arbiter === 'swap';
+        return;
+      case 'arbiter up':
+        arbiter.down = false;
+        return;
+      case 'promote':
+        return void operator.promote(node, false);
+      case 'abandon promotion':
+        return void operator.promote(node, true);
+      case 'buffer fails':
+        node.bufferTrouble = true;
+        node.bufferDisk.failing = this.#random.chance(0.5) ? { syncs: true } : { writes: true };
+        return;
+      case 'buffer hangs':
+        node.bufferTrouble = true;
+        return node.bufferDisk.hang();
+      case 'buffer recovers':
+        for (const each of nodes) this.#recover(each);
+        return;
+      case 'data disk fails':
+        if (nodes.some((each) => each.dataTrouble)) return;
+        node.dataTrouble = true;
+        node.dataDisk.failing = this.#random.chance(0.5) ? { syncs: true } : { writes: true };
+        this.#world.scheduler.after(this.#random.below(5_000), () => {
+          node.dataDisk.failing = {};
+        });
+        return;
+      case 'orderly restart':
+        return void node.restart().catch(() => undefined);
+    }
+  }
+
+  /** Everything that can be mended is mended. */
+  mend(): void {
+    const { nodes, network, arbiter } = this.#world;
+    network.heal();
+    arbiter.down = false;
+    arbiter.lossiness = 0;
+    for (const node of nodes) {
+      this.#recover(node);
+      node.dataDisk.failing = {};
+      node.boot();
+    }
+  }
+
+  #recover(node: SimulatedNode): void {
+    node.bufferDisk.failing = {};
+    node.bufferDisk.resume();
+  }
+
+  #bootLater(node: SimulatedNode): void {
+    this.#world.scheduler.after(this.#random.below(4) * this.#random.below(4_000), () => node.boot());
+  }
+}

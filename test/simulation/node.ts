@@ -1,0 +1,272 @@
+import { type PrepareResult, type VolumeSpec, volumeSpecSchema } from '../../agent/api/contract/volumes.ts';
+import type { Connection } from '../../agent/core/connection.ts';
+import type { StorageDirectory } from '../../agent/core/storage.ts';
+import type { Arbiter } from '../../agent/mirror/arbiter.ts';
+import type { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
+import type { MirrorTiming } from '../../agent/mirror/mirror-link.ts';
+import { closeCopy, type OpenedCopy, openCopy, refuseMirror } from '../../agent/volume/open-copy.ts';
+import { planChange } from '../../agent/volume/volume-change.ts';
+import { loadRecord, saveRecord, type VolumeRecord } from '../../agent/volume/volume-record.ts';
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Random } from '../support/random.ts';
+import { SimulatedDisk } from '../support/simulated-storage.ts';
+import type { History, PrimaryLife } from './history.ts';
+import { ProcessScope, traceLog } from './process-scope.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { SimulatedNetwork } from './simulated-network.ts';
+import { readStamps } from './stamps.ts';
+import type { Trace } from './trace.ts';
+import type { Variant } from './variants.ts';
+import type { Violations } from './violations.ts';
+
+export const volumeName = 'v';
+export const maxSnapshots = 8;
+
+export interface NodeOptions {
+  readonly name: string;
+  readonly volumeBytes: number;
+  readonly scheduler: Scheduler;
+  readonly network: SimulatedNetwork;
+  readonly random: Random;
+  readonly trace: Trace;
+  readonly violations: Violations;
+  readonly history: History;
+  readonly timing: MirrorTiming;
+  readonly variant: Variant;
+  /** The arbiter as this node's primary sees it; undefined: without one. */
+  readonly arbiter: ((scope: ProcessScope) => Arbiter) | undefined;
+  readonly disk: { readonly slowness: number; readonly maxSyncMs: number };
+  readonly newId: () => string;
+}
+
+/** A machine with two disks and the process of one agent, which has (at most) one copy of the volume. */
+export class SimulatedNode {
+  readonly name: string;
+  readonly dataDisk: SimulatedDisk;
+  readonly bufferDisk: SimulatedDisk;
+  readonly #options: NodeOptions;
+  scope: ProcessScope;
+  copy: OpenedCopy | undefined;
+  /** As a primary. */
+  life: PrimaryLife | undefined;
+  #lives = 0;
+  /** Changes and starts, one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
+  /** A disk was made to fail here; from then on errors of it are no violations. */
+  dataTrouble = false;
+  bufferTrouble = false;
+
+  constructor(options: NodeOptions) {
+    this.#options = options;
+    this.name = options.name;
+    const { random, scheduler, disk } = options;
+    const turn = () => scheduler.delay(0.05 + random.fraction() * disk.maxSyncMs);
+    this.dataDisk = new SimulatedDisk({ random, slowness: disk.slowness, turn });
+    this.bufferDisk = new SimulatedDisk({ random, slowness: disk.slowness, turn });
+    this.scope = new ProcessScope(scheduler);
+    this.scope.end();
+  }
+
+  get isUp(): boolean {
+    return this.scope.alive;
+  }
+
+  /** The live volume, if this node takes itself for the primary. */
+  get device(): MirrorDevice | undefined {
+    return this.isUp && this.copy?.role.kind === 'primary' ? this.copy.role.mirror : undefined;
+  }
+
+  get record(): VolumeRecord | undefined {
+    return this.copy?.store.record;
+  }
+
+  /** Starts the process; the copy, if there is one, is there a little later. */
+  boot(): void {
+    if (this.isUp) return;
+    const { scheduler, network, trace } = this.#options;
+    const scope = new ProcessScope(scheduler);
+    this.scope = scope;
+    this.#lives += 1;
+    this.#turn = Promise.resolve();
+    network.listen(this.name, { scope, accept: (connection) => this.#accept(connection) });
+    trace.note(this.name, 'boots');
+    void this.#inTurn(async () => {
+      const record = await loadRecord(this.#directory(), this.name);
+      if (!record) return;
+      await this.#options.variant.beforeStart?.(this.dataDisk);
+      await this.#open(this.#options.variant.record?.(record) ?? record, false);
+    }).catch((error: unknown) => this.#cannotStart(error));
+  }
+
+  /** The process is killed; the page cache stays. */
+  kill(): void {
+    if (!this.isUp) return;
+    this.#options.trace.note(this.name, 'is killed');
+    this.#end(false);
+    this.#options.network.killed(this.scope);
+    this.dataDisk.kill();
+    this.bufferDisk.kill();
+  }
+
+  /** The machine loses power. */
+  crash(): void {
+    this.#options.trace.note(this.name, 'crashes');
+    this.#end(true);
+    this.#options.network.crashed(this.scope);
+    this.dataDisk.crash();
+    this.bufferDisk.crash();
+  }
+
+  /** Both disks are exchanged for empty ones. */
+  wipe(): void {
+    this.kill();
+    this.dataDisk.wipe();
+    this.bufferDisk.wipe();
+    this.dataTrouble = false;
+    this.bufferTrouble = false;
+  }
+
+  /** PUT of the volume, as the agent does it: stop, decide, write down, start. */
+  put(spec: VolumeSpec): Promise<void> {
+    return this.#inTurn(async () => {
+      const { trace } = this.#options;
+      const asked = planChange(volumeName, await this.#currentRecord(), spec);
+      if (asked.kind === 'none' && this.copy) return;
+      trace.note(this.name, `put ${spec.role} of epoch ${spec.epoch}: ${asked.kind}`);
+      const synced = this.copy !== undefined;
+      if (this.copy) await this.#stop(this.copy);
+      const { record } = planChange(volumeName, await this.#currentRecord(), spec);
+      await saveRecord(this.#directory(), record);
+      await this.#open(record, synced);
+    });
+  }
+
+  /** The process stops in order and starts again. */
+  restart(): Promise<void> {
+    return this.#inTurn(async () => {
+      const stopping = this.copy;
+      if (!stopping) return;
+      this.#options.trace.note(this.name, 'restarts in order');
+      await this.#stop(stopping);
+      await this.#open(stopping.store.record, true);
+    });
+  }
+
+  prepare(epoch: number): Promise<PrepareResult> {
+    return this.#inTurn(async () => {
+      if (this.copy?.role.kind !== 'standby') throw new UnderstudyError('Conflict', 'not a running standby');
+      return this.copy.role.standby.prepare(epoch);
+    });
+  }
+
+  /** The stamps of what a read of the data file would find now, past everything that is queued above it. */
+  image(which: 'current' | 'durable' = 'current'): Int32Array {
+    const { volumeBytes } = this.#options;
+    const content = Buffer.alloc(volumeBytes);
+    for (let sector = 0; sector * 512 < volumeBytes; sector += 1) {
+      const bytes = this.dataDisk.sector('data', sector, which);
+      if (bytes) content.set(bytes, sector * 512);
+    }
+    return readStamps(content, 0);
+  }
+
+  #directory(role?: 'primary' | 'standby'): StorageDirectory {
+    const { variant } = this.#options;
+    const directory = this.dataDisk.mount();
+    return this.scope.directory((role && variant.dataDirectory?.(directory, role)) ?? directory);
+  }
+
+  async #stop(copy: OpenedCopy): Promise<void> {
+    this.copy = undefined;
+    this.#options.history.ended(this.name, this.life, false);
+    this.life = undefined;
+    await closeCopy(copy);
+  }
+
+  async #currentRecord(): Promise<VolumeRecord | undefined> {
+    return this.copy?.store.record ?? (await loadRecord(this.#directory(), this.name));
+  }
+
+  #accept(connection: Connection): void {
+    const { copy, scope } = this;
+    if (!copy) return connection.destroy();
+    if (copy.role.kind === 'standby') {
+      const { variant } = this.#options;
+      return copy.role.standby.accept(variant.connection?.(connection, scope.clock) ?? connection);
+    }
+    const log = traceLog(this.#options.trace, this.name, scope);
+    refuseMirror(connection, copy.store, copy.stack, log, scope.clock);
+  }
+
+  async #open(record: VolumeRecord, synced: boolean): Promise<void> {
+    const { history, network, timing, trace, newId, arbiter, variant } = this.#options;
+    const { scope } = this;
+    const image = this.image();
+    const granted = arbiter?.(scope);
+    const copy = await openCopy({
+      record,
+      folders: {
+        data: this.#directory(record.role),
+        buffer: record.buffer && scope.directory(this.bufferDisk.mount()),
+      },
+      connect: (address) => scope.guard(() => network.connect(this.name, scope, hostOf(address))),
+      clock: scope.clock,
+      timing,
+      log: traceLog(trace, this.name, scope),
+      newId,
+      arbiter: granted && (variant.arbiter?.(granted) ?? granted),
+    });
+    this.copy = copy;
+    trace.note(this.name, `is ${record.role} in epoch ${record.epoch}`);
+    if (copy.role.kind === 'primary') {
+      this.life = history.started(this.name, record.epoch, this.#lives, image, synced);
+    }
+  }
+
+  #cannotStart(error: unknown): void {
+    const { trace, violations } = this.#options;
+    trace.note(this.name, `cannot start: ${errorMessage(error)}`);
+    if (!this.dataTrouble) violations.report('8', `${this.name} cannot start: ${errorMessage(error)}`);
+  }
+
+  #end(machine: boolean): void {
+    this.scope.end();
+    this.copy = undefined;
+    this.#options.history.ended(this.name, this.life, machine);
+    this.life = undefined;
+  }
+
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const { scope } = this;
+    const done = scope.guard(() => this.#turn.then(task));
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+}
+
+function hostOf(address: string): string {
+  return address.slice(0, address.indexOf(':'));
+}
+
+/** What the operator asks of a copy. */
+export function specOf(
+  volumeBytes: number,
+  shape: {
+    role: 'primary' | 'standby';
+    epoch: number;
+    mirrors: readonly string[];
+    bufferBytes: number;
+    sparse: boolean;
+  },
+): VolumeSpec {
+  return volumeSpecSchema.parse({
+    size: volumeBytes,
+    pool: 'main',
+    role: shape.role,
+    epoch: shape.epoch,
+    uid: 'u',
+    provisioning: shape.sparse ? 'sparse' : 'thick',
+    mirrors: shape.mirrors.map((name) => ({ name, address: `${name}:1`, mode: 'synchronous' })),
+    ...(shape.bufferBytes > 0 ? { buffer: { pool: 'buffer', capacity: shape.bufferBytes, maxSnapshots } } : {}),
+  });
+}

@@ -1,0 +1,118 @@
+import { errorMessage } from '../../common/errors.ts';
+import type { Random } from '../support/random.ts';
+import { type SimulatedNode, specOf } from './node.ts';
+import type { ArbiterObject, CopyState } from './simulated-arbiter.ts';
+import type { World } from './world.ts';
+
+/**
+ * Brings every copy to what the arbiter's object says, again and again, and promotes: prepare, swap, PUT (rule 3). It may
+ * stop anywhere in the middle of a promotion; the next round begins with what it then finds.
+ */
+export class SimulatedOperator {
+  readonly #world: World;
+  readonly #random: Random;
+  #busy = false;
+  #stopped = false;
+
+  constructor(world: World, random: Random) {
+    this.#world = world;
+    this.#random = random;
+  }
+
+  start(): void {
+    this.#world.scheduler.after(roundMs * (0.5 + this.#random.fraction()), () => {
+      if (this.#stopped) return;
+      void this.reconcile();
+      this.start();
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** One round. */
+  async reconcile(): Promise<void> {
+    const { object } = this.#world.arbiter;
+    await Promise.all(this.#world.nodes.map((node) => this.#bring(node, object)));
+    await this.#renewIfRefused(object);
+  }
+
+  /** Tries to make a standby primary; gives up wherever something is not as it must be. */
+  async promote(target: SimulatedNode, abandon: boolean): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      await this.#promote(target, abandon);
+    } catch (error) {
+      this.#world.trace.note('operator', `promotion of ${target.name}: ${errorMessage(error)}`);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  async #promote(target: SimulatedNode, abandon: boolean): Promise<void> {
+    const { arbiter, trace, config, scheduler } = this.#world;
+    const read = await arbiter.read();
+    if (!read || read.primary === target.name) return;
+    if (config.arbiter === 'swap' && read.copies[target.name] !== 'InSync') return;
+    const epoch = Math.max(read.epoch, target.record?.standby.preparedEpoch ?? 0) + 1;
+    trace.note('operator', `prepares ${target.name} for ${epoch}`);
+    const prepared = await this.#timely(target.prepare(epoch));
+    trace.note('operator', `${target.name} is prepared: ${JSON.stringify(prepared)}`);
+    if (!prepared?.clean || !prepared.consistent || prepared.dataEpoch !== read.epoch) return;
+    if (abandon) return;
+    await scheduler.delay(this.#random.below(3) * 100);
+    const copies: Record<string, CopyState> = {};
+    for (const { name } of this.#world.nodes) if (name !== target.name) copies[name] = 'Outdated';
+    const outcome = await arbiter.swap(read, { epoch, primary: target.name, copies });
+    trace.note('operator', `swap to ${target.name}: ${outcome}`);
+    if (outcome === 'done') await this.#bring(target, arbiter.object);
+  }
+
+  async #bring(node: SimulatedNode, object: ArbiterObject): Promise<void> {
+    const { config, nodes, trace } = this.#world;
+    if (!node.isUp) return;
+    const role = node.name === object.primary ? 'primary' : 'standby';
+    const { record } = node;
+    // A standby has been prepared for more than the object says: a promotion was abandoned.
+    const epoch = Math.max(object.epoch, role === 'standby' ? (record?.standby.preparedEpoch ?? 0) : 0);
+    if (role === 'standby' && epoch > object.epoch) return;
+    const mirrors = role === 'primary' ? nodes.map(({ name }) => name).filter((name) => name !== node.name) : [];
+    const spec = specOf(config.volumeBytes, {
+      role,
+      epoch,
+      mirrors,
+      bufferBytes: config.bufferBytes,
+      sparse: config.sparse,
+    });
+    try {
+      await this.#timely(node.put(spec));
+    } catch (error) {
+      trace.note('operator', `${node.name} refuses: ${errorMessage(error)}`);
+    }
+  }
+
+  /** After a promotion that was abandoned the standby refuses its primary, until that has a newer epoch as well. */
+  async #renewIfRefused(object: ArbiterObject): Promise<void> {
+    const { arbiter, nodes, trace } = this.#world;
+    if (this.#busy) return;
+    const prepared = Math.max(
+      ...nodes.map((node) => (node.record?.role === 'standby' ? (node.record.standby.preparedEpoch ?? 0) : 0)),
+    );
+    if (prepared <= object.epoch || arbiter.object !== object) return;
+    this.#busy = true;
+    const copies: Record<string, CopyState> = {};
+    for (const { name } of nodes) if (name !== object.primary) copies[name] = 'Outdated';
+    const outcome = await arbiter.swap(object, { ...object, epoch: prepared, copies });
+    trace.note('operator', `epoch ${prepared} for ${object.primary}: ${outcome}`);
+    this.#busy = false;
+  }
+
+  #timely<T>(work: Promise<T>): Promise<T | undefined> {
+    return Promise.race([work, this.#world.scheduler.delay(requestTimeoutMs).then(() => undefined)]);
+  }
+}
+
+const roundMs = 4_000;
+const requestTimeoutMs = 10_000;

@@ -1,0 +1,120 @@
+import { errorMessage } from '../../common/errors.ts';
+import { Random } from '../support/random.ts';
+import { configFor } from './config.ts';
+import { honest, type Variant } from './variants.ts';
+import { World } from './world.ts';
+
+export interface RunOptions {
+  readonly variant?: Variant;
+  /** Shows every line of the trace. */
+  readonly show?: (line: string) => void;
+}
+
+export interface RunResult {
+  readonly seed: number;
+  readonly violations: readonly string[];
+  /** Of everything that happened, in order: the same for every run of the same seed. */
+  readonly digest: string;
+  readonly events: number;
+  readonly operations: number;
+  readonly epochs: number;
+  readonly lastLines: readonly string[];
+}
+
+/** Simulates one seed from the creation of a volume to its end in peace, or to the first violation. */
+export async function runSeed(seed: number, options: RunOptions = {}): Promise<RunResult> {
+  const random = new Random(seed);
+  const config = configFor(random.fork());
+  const world = new World(config, random.fork(), options.variant ?? honest, options.show);
+  const { scheduler, violations, trace, workload } = world;
+  const unhandled = (error: unknown) =>
+    violations.report('none', `a rejection was not handled: ${errorMessage(error)}`);
+  process.on('unhandledRejection', unhandled);
+  try {
+    trace.note('config', JSON.stringify(config));
+    await trouble(world);
+    if (violations.list.length === 0) await peace(world);
+  } finally {
+    process.off('unhandledRejection', unhandled);
+  }
+  return {
+    seed,
+    violations: violations.list,
+    digest: trace.digest(),
+    events: trace.events,
+    operations: workload.done,
+    epochs: world.history.epoch,
+    lastLines: [...trace.last, `simulated ${scheduler.nowMs.toFixed(0)} ms`],
+  };
+}
+
+async function trouble(world: World): Promise<void> {
+  const { nodes, operator, workload, faults, snapshots, scheduler, config } = world;
+  for (const node of nodes) node.boot();
+  await Promise.race([operator.reconcile(), world.run(10_000)]);
+  operator.start();
+  workload.start();
+  faults.start();
+  const act = () => {
+    scheduler.after(config.snapshotEveryMs * (0.5 + Math.abs(Math.sin(scheduler.nowMs))), () => {
+      if (scheduler.nowMs > config.durationMs) return;
+      snapshots.act();
+      act();
+    });
+  };
+  act();
+  await world.run(config.durationMs);
+}
+
+/** Nothing goes wrong any more: everything must come in order again, and be as it was promised. */
+async function peace(world: World): Promise<void> {
+  const { workload, faults, snapshots, scheduler, violations, checkers, nodes, history, arbiter } = world;
+  faults.stop();
+  workload.stop();
+  faults.mend();
+  const lost = (node: (typeof nodes)[number]) => node.dataTrouble || node.record?.unusable?.state === 'Failed';
+  const primary = () =>
+    nodes.find((node) => node.life && history.isCurrent(node.life) && node.name === arbiter.object.primary);
+  const settled = () => {
+    const node = primary();
+    if (!node?.device || node.device.suspended || workload.underWay > 0) return false;
+    return checkers.inSync(node).length === nodes.length - 1;
+  };
+  const fine = await world.run(scheduler.nowMs + peaceMs, settled);
+  if (violations.list.length > 0) return;
+  if (!fine) {
+    // A disk that failed for good keeps its copy out; without an arbiter, the primary then waits for it.
+    if (!nodes.some(lost))
+      violations.report('liveness', `nothing is broken, but the mirrors do not come in sync: ${stateOf(world)}`);
+    return;
+  }
+  const node = primary();
+  if (!node?.life) return;
+  let ended = false;
+  void workload.flush(node, node.life).then(() => {
+    ended = true;
+  });
+  await world.run(scheduler.nowMs + peaceMs, () => ended);
+  if (!ended && violations.list.length === 0) violations.report('liveness', 'the last flush does not end');
+  checkers.idle(node, checkers.inSync(node));
+  let checked = false;
+  void snapshots.checkAll().then(() => {
+    checked = true;
+  });
+  await world.run(scheduler.nowMs + peaceMs, () => checked);
+}
+
+function stateOf({ nodes, arbiter, workload }: World): string {
+  const states = nodes.map(({ name, record, device }) => ({
+    name,
+    role: record?.role,
+    epoch: record?.epoch,
+    unusable: record?.unusable,
+    mirrors: device?.mirrors.map((mirror) => `${mirror.name} ${mirror.state} ${mirror.lastError ?? ''}`),
+    suspended: device?.suspended,
+    standby: record?.standby,
+  }));
+  return JSON.stringify({ object: arbiter.object, underWay: workload.underWay, states });
+}
+
+const peaceMs = 120_000;

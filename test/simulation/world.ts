@@ -1,0 +1,113 @@
+import type { MirrorTiming } from '../../agent/mirror/mirror-link.ts';
+import type { Random } from '../support/random.ts';
+import { Checkers } from './checkers.ts';
+import { Faults, type FaultWeights } from './faults.ts';
+import { History } from './history.ts';
+import { SimulatedNode } from './node.ts';
+import { SimulatedOperator } from './operator.ts';
+import { Scheduler } from './scheduler.ts';
+import { SimulatedArbiter } from './simulated-arbiter.ts';
+import { type NetworkTiming, SimulatedNetwork } from './simulated-network.ts';
+import { SnapshotChecker } from './snapshot-checker.ts';
+import { Trace } from './trace.ts';
+import type { Variant } from './variants.ts';
+import { Violations } from './violations.ts';
+import { Workload, type WorkloadOptions } from './workload.ts';
+
+/** What a seed decides before a run begins. */
+export interface WorldConfig {
+  readonly nodes: number;
+  readonly volumeBytes: number;
+  /** swap: the compare-and-swap of SimulatedArbiter; none: the volume suspends when it loses a standby. */
+  readonly arbiter: 'swap' | 'none';
+  readonly bufferBytes: number;
+  readonly sparse: boolean;
+  readonly timing: MirrorTiming;
+  readonly network: NetworkTiming;
+  readonly disk: { readonly slowness: number; readonly maxSyncMs: number };
+  readonly workload: WorkloadOptions;
+  readonly faults: FaultWeights;
+  readonly faultEveryMs: number;
+  readonly snapshotEveryMs: number;
+  readonly arbiterLossiness: number;
+  readonly durationMs: number;
+}
+
+/** Everything that takes part in one run. */
+export class World {
+  readonly config: WorldConfig;
+  readonly scheduler = new Scheduler();
+  readonly trace: Trace;
+  readonly violations: Violations;
+  readonly network: SimulatedNetwork;
+  readonly arbiter: SimulatedArbiter;
+  readonly history: History;
+  readonly nodes: readonly SimulatedNode[];
+  readonly operator: SimulatedOperator;
+  readonly workload: Workload;
+  readonly checkers: Checkers;
+  readonly snapshots: SnapshotChecker;
+  readonly faults: Faults;
+
+  constructor(config: WorldConfig, random: Random, variant: Variant, show: ((line: string) => void) | undefined) {
+    this.config = config;
+    const { scheduler } = this;
+    this.trace = new Trace(() => scheduler.nowMs, show);
+    this.violations = new Violations(this.trace);
+    this.network = new SimulatedNetwork(scheduler, random.fork(), config.network);
+    this.arbiter = new SimulatedArbiter(scheduler, random.fork(), this.trace, nodeName(0));
+    this.arbiter.lossiness = config.arbiterLossiness;
+    this.history = new History(config.volumeBytes, nodeName(0), this.violations);
+    this.nodes = Array.from({ length: config.nodes }, (_, index) =>
+      this.#makeNode(nodeName(index), random.fork(), variant),
+    );
+    this.operator = new SimulatedOperator(this, random.fork());
+    this.workload = new Workload(this, random.fork(), config.workload);
+    this.checkers = new Checkers(this);
+    this.snapshots = new SnapshotChecker(this, random.fork());
+    this.faults = new Faults(this, random.fork(), config.faults, config.faultEveryMs);
+  }
+
+  node(name: string): SimulatedNode {
+    const found = this.nodes.find((node) => node.name === name);
+    if (!found) throw new Error(`no node ${name}`);
+    return found;
+  }
+
+  /** Runs until the time has come, the condition holds, or something is wrong; false if time ran out. */
+  async run(untilMs: number, condition: () => boolean = () => false): Promise<boolean> {
+    while (this.scheduler.nowMs < untilMs && this.violations.list.length === 0) {
+      if (condition()) return true;
+      if (!(await this.scheduler.step())) return condition();
+      this.checkers.look();
+    }
+    return condition();
+  }
+
+  #makeNode(name: string, random: Random, variant: Variant): SimulatedNode {
+    const { scheduler, network, trace, violations, history, config } = this;
+    let ids = 0;
+    return new SimulatedNode({
+      name,
+      volumeBytes: config.volumeBytes,
+      scheduler,
+      network,
+      random,
+      trace,
+      violations,
+      history,
+      timing: config.timing,
+      variant,
+      arbiter: config.arbiter === 'swap' ? (scope) => this.arbiter.forPrimary(name, scope) : undefined,
+      disk: config.disk,
+      newId: () => {
+        ids += 1;
+        return `${name}-${ids}-${random.word().toString(16)}`;
+      },
+    });
+  }
+}
+
+function nodeName(index: number): string {
+  return `node-${'abc'[index] ?? index}`;
+}
