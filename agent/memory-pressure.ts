@@ -1,27 +1,22 @@
 import type { Log } from '../common/log.ts';
-import { becomeIoFlusher, errnoName, lockMemory } from './store/syscalls.ts';
+import { becomeIoFlusher, errnoName } from './store/syscalls.ts';
 
 /**
- * Guards this process against memory pressure.
- *
  * A block server in user space must not wait for itself: a filesystem on one of its volumes has dirty pages that only it
- * can write out, so under memory pressure it must neither be swapped out nor made to write pages out first.
+ * can write out, so the kernel must not make it write pages out first when it needs memory.
  *
- * Call it at the start of the process, before its threads are there: they inherit what is set. Without the rights for
- * it the agent works, and says what is missing.
+ * Call it at the start of the process, before its threads are there: they inherit what is set. Without the right to it
+ * the agent works, and says what is missing.
+ *
+ * Its memory is not locked: V8 gives pages of its heaps back with madvise(MADV_DONTNEED), which the kernel refuses for
+ * locked memory, and V8 then ends the process. What keeps it from being swapped out is a node without swap, as
+ * Kubernetes asks for, or `memory.swap.max` = 0 for its control group.
  */
 export function guardAgainstMemoryPressure(log: Log): void {
-  const guards = [
-    { what: 'marked as I/O flusher (CAP_SYS_RESOURCE)', set: becomeIoFlusher },
-    { what: 'locked in memory (CAP_IPC_LOCK)', set: lockMemory },
-  ];
-  for (const { what, set } of guards) {
-    const result = set();
-    if (result < 0) {
-      log.warn(
-        { errno: errnoName(-result) },
-        `the agent is not ${what}: under memory pressure, volumes that are mounted on this node may hang`,
-      );
-    }
-  }
+  const result = becomeIoFlusher();
+  if (result === 0) return;
+  log.warn(
+    { errno: errnoName(-result) },
+    'the agent may not become an I/O flusher (CAP_SYS_RESOURCE): under memory pressure, volumes mounted on this node may hang',
+  );
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { UnderstudyError } from '../common/errors.ts';
 import type { AgentContext } from './agent-context.ts';
 import type { TlsMaterial } from './api/listener.ts';
@@ -18,7 +19,7 @@ export async function startVolumes(
     throw new UnderstudyError('Invalid', 'arbiter: this version has no arbiter "kubernetes" yet; set it to none');
   }
   return VolumeManager.start({
-    pools: config.pools.map(directoryPool),
+    pools: config.pools.map((pool) => poolOf(pool, config.stateDirectory)),
     nbdDirectory: config.nbd.directory,
     mirrorListen: config.mirror.listen,
     tls,
@@ -27,10 +28,9 @@ export async function startVolumes(
   });
 }
 
-function directoryPool(pool: PoolConfig): Pool {
+/** The folders of volumes on raw devices are in the agent's state directory. */
+function poolOf(pool: PoolConfig, stateDirectory: string): Pool {
   if ('directory' in pool) return pool;
-  throw new UnderstudyError(
-    'Invalid',
-    `pool "${pool.name}" consists of devices, which this version cannot use: make a filesystem on them and give it a directory`,
-  );
+  const { name, devices } = pool;
+  return { name, devices, directory: join(stateDirectory, 'device-pools', name) };
 }

@@ -34,6 +34,7 @@ export class DiskFile implements RandomAccessFile {
   /** Some file systems know no RWF_NOWAIT; found out by the first read. */
   #cachedReads = true;
   #unsupported = new Set<FallocateMode>();
+  #longZeroes: Promise<void> = Promise.resolve();
 
   /** Takes the descriptor over; use `DiskFile.open`. */
   constructor(path: string, fd: number, size: number) {
@@ -126,6 +127,7 @@ export class DiskFile implements RandomAccessFile {
     if (this.#closed) return;
     this.#closed = true;
     await this.#syncs.idle();
+    await this.#longZeroes;
     await new Promise<void>((resolve, reject) => {
       fs.close(this.#fd, (error) => (error ? reject(diskError('close', this.#path, error)) : resolve()));
     });
@@ -200,7 +202,12 @@ export class DiskFile implements RandomAccessFile {
       this.#unsupported.add(mode);
       return this.#zero(offset, length, space);
     };
-    if (length > longZeroBytes) return fallocateLater(this.#fd, mode, offset, length).then(zeroed);
+    if (length > longZeroBytes) {
+      // One after the other: they contend for the same file, and the number of threads is limited.
+      const zeroing = this.#longZeroes.then(() => fallocateLater(this.#fd, mode, offset, length)).then(zeroed);
+      this.#longZeroes = zeroing.catch(() => {});
+      return zeroing;
+    }
     return zeroed(fallocate(this.#fd, mode, offset, length));
   }
 

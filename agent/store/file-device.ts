@@ -9,6 +9,8 @@ export interface FileDeviceOptions {
   readonly blockSize: 512 | 4096;
   /** thick: trimmed and zeroed ranges keep their space, so that a later write cannot run out of it (rule 14). */
   readonly provisioning: 'thick' | 'sparse';
+  /** Bytes of the file that belong to the device, from its start; all of them if not given. */
+  readonly sizeBytes?: number;
 }
 
 /** The bottom of every volume: a block device over one file or raw device. */
@@ -20,11 +22,12 @@ export class FileDevice implements BlockDevice {
   #size: number;
   #closed = false;
 
-  constructor({ file, blockSize, provisioning }: FileDeviceOptions) {
+  constructor({ file, blockSize, provisioning, sizeBytes = file.size }: FileDeviceOptions) {
     this.#file = file;
     this.blockSize = blockSize;
     this.#thick = provisioning === 'thick';
-    this.#size = file.size - (file.size % blockSize);
+    const size = Math.min(sizeBytes, file.size);
+    this.#size = size - (size % blockSize);
   }
 
   get size(): number {

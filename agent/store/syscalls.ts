@@ -14,7 +14,6 @@ const nativeLseek = library.func('int64_t lseek(int fd, int64_t offset, int when
 const nativePrctl = library.func(
   'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
 );
-const nativeMlockall = library.func('int mlockall(int flags)');
 const nativeDup = library.func('int dup(int fd)');
 
 export const errno = {
@@ -93,8 +92,6 @@ export function duplicateDescriptor(fd: number): number {
 }
 
 const PR_SET_IO_FLUSHER = 57;
-const MCL_CURRENT = 1;
-const MCL_ONFAULT = 4;
 
 /**
  * Tells the kernel that this thread, and threads that it starts from now on, are part of the way to a disk: memory that
@@ -103,16 +100,6 @@ const MCL_ONFAULT = 4;
  */
 export function becomeIoFlusher(): number {
   return outcome(nativePrctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0));
-}
-
-/**
- * Keeps what this process has mapped in memory: pages in use now, and those of the same mappings as they come into use.
- * Mappings made later are not covered (with MCL_FUTURE, V8 cannot reserve its heaps), so it is called again. See
- * mlockall(2).
- * @returns 0 or the negative errno; needs CAP_IPC_LOCK
- */
-export function lockMemory(): number {
-  return outcome(nativeMlockall(MCL_CURRENT | MCL_ONFAULT));
 }
 
 /** "ENOSPC" of 28, for messages. */

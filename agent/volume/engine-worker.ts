@@ -5,7 +5,6 @@ import { systemClock } from '../../common/clock.ts';
 import { errorMessage } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
-import { lockMemory } from '../store/syscalls.ts';
 import {
   type CallMessage,
   type EngineCalls,
@@ -91,8 +90,6 @@ async function answer(handlers: Handlers, { id, method, parameters }: CallMessag
 async function main(): Promise<void> {
   try {
     const handlers = handlersOf(await startEngine());
-    // This thread's heap has come after the process locked its memory; without the right to, the start has said so.
-    lockMemory();
     parentPort?.on('message', (call: CallMessage) => void answer(handlers, call));
     post({ type: 'started' });
   } catch (error) {

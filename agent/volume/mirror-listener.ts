@@ -2,6 +2,7 @@ import net from 'node:net';
 import { parseAddress } from '../../common/address.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import { descriptorOf, stopReading } from '../store/socket-descriptor.ts';
 import { duplicateDescriptor } from '../store/syscalls.ts';
 import { decodeRequest, encodeRefusal } from './mirror-preamble.ts';
 
@@ -85,26 +86,4 @@ export class MirrorListener {
       socket.end(encodeRefusal(errorMessage(error)));
     }
   }
-}
-
-/** A paused socket goes on reading into its buffer; Node has no public way to keep it from that. */
-function stopReading(socket: net.Socket): void {
-  const handle = handleOf(socket);
-  const readStop: unknown = handle && Reflect.get(handle, 'readStop');
-  if (typeof readStop !== 'function') throw new UnderstudyError('Internal', 'a socket that cannot stop reading');
-  readStop.call(handle);
-}
-
-/** Node has no public way to a socket's descriptor. */
-function descriptorOf(socket: net.Socket): number {
-  const handle = handleOf(socket);
-  const descriptor: unknown = handle && Reflect.get(handle, 'fd');
-  if (typeof descriptor !== 'number' || descriptor < 0)
-    throw new UnderstudyError('Internal', 'a socket without descriptor');
-  return descriptor;
-}
-
-function handleOf(socket: net.Socket): object | undefined {
-  const handle: unknown = Reflect.get(socket, '_handle');
-  return typeof handle === 'object' && handle !== null ? handle : undefined;
 }

@@ -50,6 +50,7 @@ export async function openCopy(options: CopyOptions): Promise<OpenedCopy> {
     running: true,
   }));
   const stack = await openStack(record, folders, clock, log);
+  if (!record.created) await store.update((before) => ({ ...before, created: true }));
   return { store, stack, role: await openRole(options, store, stack) };
 }
 

@@ -14,7 +14,7 @@ export interface VolumeChange {
 }
 
 /**
- * Decides what a PUT makes of a copy. Pure.
+ * Decides what a PUT makes of a copy. Pure. `blank`: what is in the place of a new volume reads as zeroes.
  *
  * Invariants
  * - The epoch never falls, and the role changes with a higher epoch only.
@@ -24,9 +24,14 @@ export interface VolumeChange {
  *
  * @throws UnderstudyError Conflict, Invalid; nothing has been changed then.
  */
-export function planChange(volume: string, current: VolumeRecord | undefined, spec: VolumeSpec): VolumeChange {
+export function planChange(
+  volume: string,
+  current: VolumeRecord | undefined,
+  spec: VolumeSpec,
+  blank = true,
+): VolumeChange {
   checkSpec(volume, spec);
-  if (!current) return { kind: 'create', record: newRecord(volume, spec) };
+  if (!current) return { kind: 'create', record: newRecord(volume, spec, blank) };
   checkIdentity(current, spec);
   checkEpoch(current, spec);
   checkShape(current, spec);

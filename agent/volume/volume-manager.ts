@@ -117,10 +117,10 @@ export class VolumeManager implements VolumeService {
 
   put(volume: string, spec: VolumeSpec): Promise<{ created: boolean; view: VolumeView }> {
     return this.#changes.run(volume, async () => {
-      this.#pools.get(spec.pool);
-      if (spec.buffer) this.#pools.get(spec.buffer.pool);
+      const blank = this.#pools.startsBlank(spec.pool);
+      if (spec.buffer) this.#pools.checkBufferPool(spec.buffer.pool);
       const slot = this.#slots.get(volume);
-      const change = planChange(volume, await slot?.record(), spec);
+      const change = planChange(volume, await slot?.record(), spec, blank);
       if (!slot) return { created: true, view: await this.#create(change.record) };
       await this.#apply(slot, change);
       return { created: false, view: await slot.view() };
@@ -236,8 +236,7 @@ export class VolumeManager implements VolumeService {
 
   async #create(record: VolumeRecord): Promise<VolumeView> {
     const { volume, pool, buffer, size, provisioning } = record;
-    if (provisioning === 'thick') await this.#pools.checkSpace(pool, size);
-    const folder = await DiskDirectory.open(this.#pools.folderOf(pool, volume));
+    const folder = await this.#pools.reserve(pool, volume, size, provisioning);
     const slot = new VolumeSlot(record, this.#slotOptions);
     this.#slots.set(volume, slot);
     try {

@@ -57,19 +57,22 @@ const recordSchema = z.object({
     baseId: z.string().optional(),
     preparedEpoch: z.number().int().positive().optional(),
   }),
+  /** Its files have been made: one that is missing from now on is lost, and is not made anew. */
+  created: z.boolean(),
   running: z.boolean(),
 });
 
 export type VolumeRecord = z.output<typeof recordSchema>;
 
-/** The record of a copy that is being created. */
-export function newRecord(volume: string, spec: VolumeSpec): VolumeRecord {
+/** The record of a copy that is being created. What is in its place may read as zeroes (`blank`), or as anything. */
+export function newRecord(volume: string, spec: VolumeSpec, blank = true): VolumeRecord {
   return {
     volume,
     ...settingsOf(spec),
     provisioning: spec.provisioning,
     mirrorRecords: [],
-    standby: { blank: true, consistent: true, clean: false, dataEpoch: 0 },
+    standby: { blank, consistent: blank, clean: false, dataEpoch: 0 },
+    created: false,
     running: false,
   };
 }

@@ -23,7 +23,7 @@ export interface VolumeStack {
   readonly top: BlockDevice;
 }
 
-/** Opens the layers of a copy from the bottom up; creates its files, and grows the data file, where needed. */
+/** Opens the layers of a copy from the bottom up. A new volume's files are made, and a data file that is to grow grows. */
 export async function openStack(
   record: VolumeRecord,
   folders: VolumeFolders,
@@ -32,12 +32,12 @@ export async function openStack(
 ): Promise<VolumeStack> {
   const { size, blockSize, provisioning, buffer, volume } = record;
   const space = provisioning === 'thick' ? 'allocate' : 'sparse';
-  const data = await folders.data.open(dataFile, { create: { size, space } });
+  const data = await folders.data.open(dataFile, record.created ? {} : { create: { size, space } });
   if (data.size < size) {
     await data.resize(size, space);
     await data.sync();
   }
-  const file = new FileDevice({ file: data, blockSize, provisioning });
+  const file = new FileDevice({ file: data, blockSize, provisioning, sizeBytes: size });
   if (!buffer || !folders.buffer) return { file, cow: undefined, top: file };
   const cow = await CowDevice.open({
     base: file,
