@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import { UnderstudyError } from '../../common/errors.ts';
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { BlockDevice, Completion, Extent, WriteOptions, WriteZeroesOptions } from '../core/block-device.ts';
 import type { StorageDirectory } from '../core/storage.ts';
@@ -92,10 +92,13 @@ export class CowDevice implements BlockDevice {
     });
     this.#housekeeping = new LeisureTask(clock, 0, async () => {
       await buffer.housekeep();
+      await this.#noticeFailure();
       this.#keepHouse();
     });
-    // A failure shows at the next commit.
-    this.#sealing = new LeisureTask(clock, sealAfterMs, () => buffer.seal().catch(() => {}));
+    this.#sealing = new LeisureTask(clock, sealAfterMs, async () => {
+      await buffer.seal().catch(() => {});
+      await this.#noticeFailure();
+    });
     const issued = this.#issued;
     this.#host = {
       base,
@@ -266,10 +269,13 @@ export class CowDevice implements BlockDevice {
   }
 
   usage(): BufferUsage {
+    const stuck = this.#preserver.stuck ? "the snapshot buffer's disk does not answer" : undefined;
+    const failure = this.#buffer.failure ? errorMessage(this.#buffer.failure) : stuck;
     return {
       usedBytes: this.#buffer.usedChunks * this.#chunkSize,
       capacityBytes: this.#options.capacityBytes,
       maxSnapshots: this.#options.maxSnapshots,
+      ...(failure === undefined ? {} : { failure }),
     };
   }
 
@@ -331,6 +337,11 @@ export class CowDevice implements BlockDevice {
     if (this.#closed) return;
     if (this.#buffer.busy) this.#housekeeping.schedule();
     if (this.#buffer.unsealed) this.#sealing.schedule();
+  }
+
+  /** A buffer that failed while nobody wrote has lost its snapshots all the same: say so now. */
+  async #noticeFailure(): Promise<void> {
+    if (this.#buffer.failure) await this.#preserver.commit().catch(() => {});
   }
 
   #checkOpen(): void {

@@ -62,6 +62,7 @@ export class Preserver {
   #timer: Timer | undefined;
   #guards: Guard[] = [];
   #makingRoom = false;
+  #warned = false;
   /** Where chunks are copied through, while that takes no longer than a call. */
   #scratch: Uint8Array;
 
@@ -202,6 +203,7 @@ export class Preserver {
     if (isZero(content)) return this.#record(flight, none, 0);
     const slot = slots.allocate();
     if (slot === undefined) return this.#awaitSlot(flight);
+    this.#warnWhenNearlyFull();
     const sum = checksum(content);
     const completion = this.#buffer.writeSlot(slot, content);
     if (completion === undefined) return this.#record(flight, slot, sum);
@@ -210,6 +212,14 @@ export class Preserver {
       () => this.#stored(flight, slot, sum),
       (error: unknown) => this.#notStored(flight, error),
     );
+  }
+
+  #warnWhenNearlyFull(): void {
+    const { nearlyFull, available, limit } = this.#buffer.slots;
+    if (nearlyFull && !this.#warned) {
+      this.#options.log.warn({ freeChunks: available, chunks: limit }, 'the snapshot buffer is nearly full');
+    }
+    this.#warned = nearlyFull;
   }
 
   #stored(flight: Flight, slot: number, sum: number): void {

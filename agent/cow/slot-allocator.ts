@@ -39,6 +39,11 @@ export class SlotAllocator {
     return this.#free.length + Math.max(0, this.#limit - this.#fresh);
   }
 
+  /** Less than a fifth is left. */
+  get nearlyFull(): boolean {
+    return 5 * this.available < this.#limit;
+  }
+
   /** Slots that the next commit of the index will free. */
   get releasing(): number {
     return this.#released.length;

@@ -44,6 +44,8 @@ export interface BufferUsage {
   readonly usedBytes: number;
   readonly capacityBytes: number;
   readonly maxSnapshots: number;
+  /** Why the buffer can take no more snapshots: its disk failed for good, or does not answer. */
+  readonly failure?: string;
 }
 
 /** A stretch of a volume that did (or certainly did not) change since a snapshot. */

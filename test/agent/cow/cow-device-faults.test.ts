@@ -168,6 +168,15 @@ describe('a failing buffer disk', () => {
     await reader.close();
   });
 
+  test('is noticed even while nobody writes', async () => {
+    const rig = await rigWithSnapshot();
+    rig.bufferDisk.failing.syncs = true;
+    rig.clock.advance(1000); // seals the index
+    await rig.idle();
+    expect(rig.lost.map(({ name }) => name)).toEqual(['first']);
+    expect(rig.device.usage().failure).toContain('failed');
+  });
+
   test('that cannot read a preserved chunk costs the snapshots that share it', async () => {
     const rig = await rigWithSnapshot();
     rig.take('second');
