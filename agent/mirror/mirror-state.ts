@@ -5,6 +5,9 @@
  * - `needed` is true from the moment the swap to InSync is asked for until either Outdated has been confirmed, or the
  *   standby has durably accepted being a resync target: in both cases it cannot be promoted. While it is true, no write
  *   completes before the standby holds it, and none at all while the phase is not InSync or Confirming.
+ * - The swap to InSync is asked for only when everything that was flushed while the standby was not needed is on its
+ *   stable storage: the end of the resync is confirmed twice, once to make the standby needed (so that flushes wait for it
+ *   from there on), and once more for what was flushed without it until then.
  * - A primary that has just started needs every standby that was in sync when it stopped: it may hold writes that the
  *   standby never saw, so it does no I/O before one of the two cases above has come to pass.
  * - Fenced is final.
@@ -16,7 +19,7 @@ export interface MirrorState {
   readonly needed: boolean;
   /** Confirmed as outdated for this epoch; a mirror that was never in sync is as well. */
   readonly outdated: boolean;
-  /** On this connection, the standby has applied and synced everything up to the end of the resync. */
+  /** On this connection, the standby has applied and synced everything up to a point at which it was needed already. */
   readonly standbyConfirmed: boolean;
   /** The question to the arbiter that is under way; there is never more than one. */
   readonly asking: 'nothing' | 'outdated' | 'inSync';
@@ -32,7 +35,7 @@ export type MirrorEvent =
   | { readonly type: 'resyncAccepted' }
   /** Nothing is left to copy. */
   | { readonly type: 'copied' }
-  /** The standby has applied and synced everything up to the end of the resync. */
+  /** The standby has applied and synced everything up to the last end of the resync that was sent. */
   | { readonly type: 'confirmed' }
   | { readonly type: 'arbiter'; readonly question: 'outdated' | 'inSync'; readonly answer: ArbiterAnswer }
   /** The standby knows a newer epoch. */
@@ -101,8 +104,9 @@ function resyncAccepted(state: MirrorState): Step {
 
 function confirmed(state: MirrorState): Step {
   if (state.phase !== 'Confirming' || state.standbyConfirmed) return { state, effects: [] };
-  const next: MirrorState = { ...state, needed: true, standbyConfirmed: true };
-  return state.asking === 'nothing' ? askInSync(next) : { state: next, effects: ['persist'] };
+  if (!state.needed) return { state: { ...state, needed: true }, effects: ['persist', 'sendResyncEnd'] };
+  const next: MirrorState = { ...state, standbyConfirmed: true };
+  return state.asking === 'nothing' ? askInSync(next) : { state: next, effects: [] };
 }
 
 function askInSync(state: MirrorState): Step {

@@ -15,6 +15,8 @@ function play(state: MirrorState, ...events: MirrorEvent[]) {
 }
 
 const upToConfirming: MirrorEvent[] = [{ type: 'connected' }, { type: 'resyncAccepted' }, { type: 'copied' }];
+/** The first makes the standby needed, the second covers what was flushed until then. */
+const confirmedTwice: MirrorEvent[] = [{ type: 'confirmed' }, { type: 'confirmed' }];
 const granted = (question: 'outdated' | 'inSync'): MirrorEvent => ({ type: 'arbiter', question, answer: 'granted' });
 const unreachable = (question: 'outdated' | 'inSync'): MirrorEvent => ({
   type: 'arbiter',
@@ -24,18 +26,19 @@ const unreachable = (question: 'outdated' | 'inSync'): MirrorEvent => ({
 
 describe('coming in sync', () => {
   test('the standby is needed from the moment the swap is asked for', () => {
-    const { state, effects } = play(initialMirrorState(false), ...upToConfirming, { type: 'confirmed' });
+    const { state, effects } = play(initialMirrorState(false), ...upToConfirming, ...confirmedTwice);
     expect(state).toMatchObject({ phase: 'Confirming', needed: true, asking: 'inSync' });
-    expect(effects).toEqual(['sendResyncEnd', 'persist', 'askInSync']);
+    expect(effects).toEqual(['sendResyncEnd', 'persist', 'sendResyncEnd', 'persist', 'askInSync']);
+  });
+
+  test('what was flushed without it is synced once more before the swap is asked for', () => {
+    const { state, effects } = play(initialMirrorState(false), ...upToConfirming, { type: 'confirmed' });
+    expect(state).toMatchObject({ phase: 'Confirming', needed: true, asking: 'nothing' });
+    expect(effects).toEqual(['sendResyncEnd', 'persist', 'sendResyncEnd']);
   });
 
   test('it is told only after the arbiter has granted it', () => {
-    const { state, effects } = play(
-      initialMirrorState(false),
-      ...upToConfirming,
-      { type: 'confirmed' },
-      granted('inSync'),
-    );
+    const { state, effects } = play(initialMirrorState(false), ...upToConfirming, ...confirmedTwice, granted('inSync'));
     expect(state).toMatchObject({ phase: 'InSync', needed: true, outdated: false });
     expect(effects.slice(-3)).toEqual(['persist', 'sendInSync', 'release']);
   });
@@ -44,7 +47,7 @@ describe('coming in sync', () => {
     const { state } = play(
       initialMirrorState(false),
       ...upToConfirming,
-      { type: 'confirmed' },
+      ...confirmedTwice,
       { type: 'disconnected' },
       unreachable('inSync'),
     );
@@ -56,18 +59,18 @@ describe('coming in sync', () => {
     const { state } = play(
       initialMirrorState(false),
       ...upToConfirming,
-      { type: 'confirmed' },
+      ...confirmedTwice,
       { type: 'disconnected' },
       ...upToConfirming,
       granted('inSync'),
     );
     expect(state.phase).toBe('Confirming');
-    expect(step(state, { type: 'confirmed' }).effects).toContain('askInSync');
+    expect(play(state, ...confirmedTwice).effects).toContain('askInSync');
   });
 });
 
 describe('losing it', () => {
-  const inSync = play(initialMirrorState(false), ...upToConfirming, { type: 'confirmed' }, granted('inSync')).state;
+  const inSync = play(initialMirrorState(false), ...upToConfirming, ...confirmedTwice, granted('inSync')).state;
 
   test('writes wait until Outdated is confirmed', () => {
     const lost = play(inSync, { type: 'disconnected' }, { type: 'away' }).state;
@@ -90,7 +93,7 @@ describe('losing it', () => {
       { type: 'disconnected' },
       { type: 'away' },
       ...upToConfirming,
-      { type: 'confirmed' },
+      ...confirmedTwice,
       unreachable('outdated'),
     );
     expect(back.state.asking).toBe('inSync');
