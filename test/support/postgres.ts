@@ -87,7 +87,8 @@ export class PostgresServer {
       cwd: '/',
       stdio: 'pipe',
     });
-    appendFileSync(join(dataDirectory, 'postgresql.conf'), configuration);
+    // Synced, as initdb syncs everything it writes: after a power cut, what ext4 had appended without it may be zeroes.
+    appendFileSync(join(dataDirectory, 'postgresql.conf'), configuration, { flush: true });
   }
 
   /** Before a copy of another server's data directory is started: that server's lock file came with it. */
