@@ -21,8 +21,8 @@ export class TwoAgents {
     this.b = b;
   }
 
-  static async start(): Promise<TwoAgents> {
-    const [a, b] = await Promise.all([startAgent('node-a'), startAgent('node-b')]);
+  static async start(attach: 'none' | 'fuse' = 'none'): Promise<TwoAgents> {
+    const [a, b] = await Promise.all([startAgent('node-a', attach), startAgent('node-b')]);
     return new TwoAgents(a, b);
   }
 

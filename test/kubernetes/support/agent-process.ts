@@ -30,8 +30,8 @@ export interface AgentProcess {
 
 const program = join(projectDirectory, 'bin', 'understudy.ts');
 
-/** Starts an agent on loopback, without TLS and without mounts, with the pools "main" and "buffer". */
-export async function startAgent(node: string): Promise<AgentProcess> {
+/** Starts an agent on loopback, without TLS and, unless told, without mounts, with the pools "main" and "buffer". */
+export async function startAgent(node: string, attach: 'none' | 'fuse' = 'none'): Promise<AgentProcess> {
   // Short, since the path of a unix socket is limited.
   const directory = await mkdtemp(join(tmpdir(), 'us-'));
   const pools = { main: join(directory, 'main'), buffer: join(directory, 'buffer') };
@@ -47,7 +47,7 @@ export async function startAgent(node: string): Promise<AgentProcess> {
     api: { listen: apiAddress },
     mirror: { listen: mirrorAddress },
     nbd: { directory: join(directory, 'nbd') },
-    attach: 'none',
+    attach,
     arbiter: 'none',
     tls: { insecure: true },
   };

@@ -78,7 +78,7 @@ async function assemble(cluster: Cluster, cleanups: (() => Promise<unknown>)[], 
   const kubectl = kubectlOf(cluster);
   const api = kubeApiOf(cluster);
   await installCrds(kubectl, cluster.version);
-  const [a, b] = await Promise.all(['node-a', 'node-b'].map(startAgent));
+  const [a, b] = await Promise.all(['node-a', 'node-b'].map((node) => startAgent(node)));
   if (a === undefined || b === undefined) throw new Error('two agents were started');
   cleanups.push(() => Promise.all([a.remove(), b.remove()]));
   const operator = await startOperator(cluster.kubeconfig, [a, b]);
