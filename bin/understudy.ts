@@ -21,6 +21,15 @@ function cacheCompiledCode(): void {
   if (status === constants.compileCacheStatus.ENABLED) process.env.NODE_COMPILE_CACHE = directory;
 }
 
+/**
+ * Reads that miss the page cache and syncs run on libuv's thread pool, which all volumes of an agent share: with its four
+ * threads a few slow ones would hold up all others. It is read when the pool is first used, which is later.
+ */
+function enlargeThreadPool(): void {
+  process.env.UV_THREADPOOL_SIZE ??= '32';
+}
+
+enlargeThreadPool();
 cacheCompiledCode();
 const { runCommandLine } = await import('./command-line.ts');
 await runCommandLine(process.argv);

@@ -15,6 +15,7 @@ import {
 import { adoptMirror, connectMirror } from './mirror-connector.ts';
 import { goAhead } from './mirror-preamble.ts';
 import { VolumeEngine } from './volume-engine.ts';
+import type { VolumeFolders } from './volume-stack.ts';
 
 const data = workerData as EngineThreadData;
 let linkTls = data.tls;
@@ -38,14 +39,22 @@ function portLog(bound: object): Log {
 
 const log = portLog({ volume: data.record.volume });
 
+/** A buffer whose folder cannot be opened does not keep the volume from starting. */
+async function openFolders(): Promise<VolumeFolders> {
+  const { dataDirectory, bufferDirectory } = data;
+  const folder = await DiskDirectory.open(dataDirectory);
+  if (bufferDirectory === undefined) return { data: folder, buffer: undefined };
+  try {
+    return { data: folder, buffer: await DiskDirectory.open(bufferDirectory) };
+  } catch (error) {
+    return { data: folder, buffer: undefined, bufferFailure: errorMessage(error) };
+  }
+}
+
 async function startEngine(): Promise<VolumeEngine> {
-  const { bufferDirectory } = data;
   return VolumeEngine.start({
     record: data.record,
-    folders: {
-      data: await DiskDirectory.open(data.dataDirectory),
-      buffer: bufferDirectory === undefined ? undefined : await DiskDirectory.open(bufferDirectory),
-    },
+    folders: await openFolders(),
     socket: data.socket,
     connect: (address, volume) => connectMirror(address, volume, linkTls),
     clock: systemClock,

@@ -93,7 +93,7 @@ export class VolumeEngine {
       clean: role === 'primary' || standby.clean,
       ...(role === 'standby' && standby.preparedEpoch !== undefined ? { prepared: standby.preparedEpoch } : {}),
       attached: this.#exports.liveConnections > 0,
-      ...(unusable ? { lastError: unusable.reason } : {}),
+      ...lastErrorOf(unusable?.reason, this.#stack.bufferFailure),
       ...(this.#role.kind === 'standby' ? { link: this.#role.standby.link } : {}),
       mirrors: this.#role.kind === 'primary' ? this.#role.mirror.mirrors : [],
       snapshots: (this.#stack.cow?.listSnapshots() ?? []).map(snapshotView),
@@ -211,4 +211,10 @@ function withActivity(role: CopyRole, clock: Clock): Role {
   if (role.kind === 'standby') return role;
   const activity = new WriteActivity(clock);
   return { ...role, live: new MeteredDevice(role.mirror, activity), activity };
+}
+
+/** What is wrong with the copy, or else with its buffer. */
+function lastErrorOf(unusable: string | undefined, buffer: string | undefined): { lastError?: string } {
+  if (unusable !== undefined) return { lastError: unusable };
+  return buffer === undefined ? {} : { lastError: `no snapshots, since the buffer cannot be used: ${buffer}` };
 }

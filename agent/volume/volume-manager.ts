@@ -4,6 +4,7 @@ import type { Log } from '../../common/log.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import { KeyedLock } from '../core/keyed-lock.ts';
+import { CowDevice } from '../cow/cow-device.ts';
 import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
 import type { LinkTls } from './engine-calls.ts';
@@ -34,6 +35,13 @@ export interface ExportLocation {
   readonly sizeBytes: number;
   readonly blockSize: number;
   readonly readOnly: boolean;
+  /** Of a live volume: which primary's writes an attachment carries. */
+  readonly binding?: LiveBinding;
+}
+
+export interface LiveBinding {
+  readonly uid: string | undefined;
+  readonly epoch: number;
 }
 
 /**
@@ -169,14 +177,22 @@ export class VolumeManager implements VolumeService {
 
   /** The live volume of a primary. @throws NotFound, NotReady, Fenced */
   async liveExport(volume: string): Promise<ExportLocation> {
-    const { role, state, size, blockSize, nbd, lastError } = await this.get(volume);
+    const { role, state, uid, epoch, size, blockSize, nbd, lastError } = await this.get(volume);
     if (state === 'Fenced') throw new UnderstudyError('Fenced', `volume ${volume} is fenced here: ${lastError ?? ''}`);
     if (state === 'Failed' || state === 'Recovering') {
       throw new UnderstudyError('NotReady', `volume ${volume} is ${state}${lastError ? `: ${lastError}` : ''}`);
     }
     if (role !== 'primary')
       throw new UnderstudyError('NotReady', `volume ${volume} is a standby on this node; mount it where it is primary`);
-    return { socket: nbd, exportName: volume, sizeBytes: size, blockSize, readOnly: false };
+    const binding = { uid, epoch };
+    return { socket: nbd, exportName: volume, sizeBytes: size, blockSize, readOnly: false, binding };
+  }
+
+  /** What a live attachment must be bound to; undefined once none may be used: fenced, not primary, or gone. */
+  async liveBinding(volume: string): Promise<LiveBinding | undefined> {
+    const view = await this.#slots.get(volume)?.view();
+    if (view?.role !== 'primary' || view.state === 'Fenced') return undefined;
+    return { uid: view.uid, epoch: view.epoch };
   }
 
   async isBlank(volume: string): Promise<boolean> {
@@ -258,13 +274,15 @@ export class VolumeManager implements VolumeService {
     if (kind === 'restart') await checkUnused(slot, 'changed in this way');
     const before = await slot.stop();
     const folder = await DiskDirectory.open(this.#pools.folderOf(record.pool, slot.volume));
-    if (before.buffer && !record.buffer) await this.#dropBuffer(before);
+    if (before.buffer && !record.buffer) await this.#dropBuffer(before, folder);
     await saveRecord(folder, record);
     await slot.start(record);
   }
 
-  async #dropBuffer({ buffer, volume }: VolumeRecord): Promise<void> {
-    if (buffer) await this.#pools.remove(buffer.pool, volume);
+  async #dropBuffer({ buffer, volume }: VolumeRecord, data: DiskDirectory): Promise<void> {
+    if (!buffer) return;
+    await CowDevice.destroy(await DiskDirectory.open(this.#pools.folderOf(buffer.pool, volume)), volume, data);
+    await this.#pools.remove(buffer.pool, volume);
   }
 
   async #acceptMirror(volume: string, descriptor: number): Promise<void> {

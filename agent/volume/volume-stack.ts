@@ -1,4 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import type { StorageDirectory } from '../core/storage.ts';
@@ -13,6 +14,8 @@ export const intentFile = 'intent';
 export interface VolumeFolders {
   readonly data: StorageDirectory;
   readonly buffer: StorageDirectory | undefined;
+  /** Why there is no folder for the buffer, though the volume has one. */
+  readonly bufferFailure?: string;
 }
 
 /** The layers that every copy has, whatever its role. */
@@ -21,6 +24,8 @@ export interface VolumeStack {
   readonly cow: CowDevice | undefined;
   /** The uppermost of them. */
   readonly top: BlockDevice;
+  /** Why the volume is used without the buffer that it has. */
+  readonly bufferFailure?: string;
 }
 
 /** Opens the layers of a copy from the bottom up. A new volume's files are made, and a data file that is to grow grows. */
@@ -38,17 +43,51 @@ export async function openStack(
     await data.sync();
   }
   const file = new FileDevice({ file: data, blockSize, provisioning, sizeBytes: size });
-  if (!buffer || !folders.buffer) return { file, cow: undefined, top: file };
-  const cow = await CowDevice.open({
-    base: file,
+  if (!buffer) return { file, cow: undefined, top: file };
+  try {
+    const cow = await openCow(record, buffer, file, folders, clock, log);
+    return { file, cow, top: cow };
+  } catch (error) {
+    if (!record.created) throw error;
+    return withoutBuffer(volume, file, folders, errorMessage(error), log);
+  }
+}
+
+function openCow(
+  { volume }: VolumeRecord,
+  { capacity, maxSnapshots }: NonNullable<VolumeRecord['buffer']>,
+  base: FileDevice,
+  folders: VolumeFolders,
+  clock: Clock,
+  log: Log,
+): Promise<CowDevice> {
+  if (!folders.buffer)
+    throw new UnderstudyError('Io', folders.bufferFailure ?? 'the folder of the buffer cannot be opened');
+  return CowDevice.open({
+    base,
     directory: folders.buffer,
     volumeDirectory: folders.data,
     name: volume,
-    capacityBytes: buffer.capacity,
-    maxSnapshots: buffer.maxSnapshots,
+    capacityBytes: capacity,
+    maxSnapshots,
     clock,
     log,
     onInvalidated: ({ name, reason }) => log.warn({ snapshot: name, reason }, 'a snapshot has been lost'),
   });
-  return { file, cow, top: cow };
+}
+
+/** A buffer that cannot be used costs the snapshots, never the volume (invariant 7). */
+async function withoutBuffer(
+  volume: string,
+  file: FileDevice,
+  folders: VolumeFolders,
+  bufferFailure: string,
+  log: Log,
+): Promise<VolumeStack> {
+  log.error(
+    { error: bufferFailure },
+    'the snapshot buffer cannot be used: its snapshots are lost, the volume goes on without',
+  );
+  await CowDevice.abandonBuffer(folders.data, volume);
+  return { file, cow: undefined, top: file, bufferFailure };
 }

@@ -112,7 +112,10 @@ describe.skipIf(!canMakeDevices)('a pool of raw devices', () => {
     rmSync(link);
     symlinkSync(join(folder, 'gone'), link);
     volumes = await start();
-    expect(await volumes.get('a')).toMatchObject({ state: 'Failed', lastError: expect.stringMatching(/cannot open.*data/) });
+    expect(await volumes.get('a')).toMatchObject({
+      state: 'Failed',
+      lastError: expect.stringMatching(/cannot open.*data/),
+    });
     expect(existsSync(join(folder, 'gone'))).toBe(false);
     expect(lstatSync(link).isSymbolicLink()).toBe(true);
   });
