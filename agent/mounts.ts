@@ -4,6 +4,7 @@ import { chooseDriver } from './attach/choose-driver.ts';
 import { SystemCommands } from './attach/commands.ts';
 import type { ExportSource } from './attach/export-source.ts';
 import { FuseDriver } from './attach/fuse-driver.ts';
+import { NbdDriver } from './attach/nbd-driver.ts';
 import { NodeMounts } from './attach/node-mounts.ts';
 import type { AgentConfig } from './config.ts';
 import { DiskDirectory } from './store/disk-directory.ts';
@@ -19,7 +20,8 @@ export async function openMounts(
   const directory = join(config.stateDirectory, 'attach');
   const commands = new SystemCommands({ clock });
   const fuse = await FuseDriver.open({ directory: join(directory, 'fuse'), node: config.node, commands, clock, log });
-  const drivers = [fuse];
+  const nbd = new NbdDriver({ directory: config.stateDirectory, node: config.node, commands, clock, log });
+  const drivers = [nbd, fuse];
   const driver = await chooseDriver(config.attach, drivers);
   log.info({ driver: driver.kind }, 'attach driver chosen');
   const mounts = await NodeMounts.open({

@@ -28,6 +28,9 @@ const attachmentRecordSchema = z.object({
   /** Of a snapshot: which, and the mount whose scratch overlay it reads. */
   scratch: z.object({ snapshot: z.string(), mount: z.string() }).optional(),
   readOnly: z.boolean(),
+  /** Of a live volume: what the device is bound to. A record from before there were bindings has none. */
+  uid: z.string().optional(),
+  epoch: z.number().optional(),
   /** Once it is attached. */
   device: z.string().optional(),
 });

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import { type ErrorCode, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { AttachmentJournal, AttachmentRecord } from './attachment-journal.ts';
 import type { AttachDriver } from './driver.ts';
@@ -7,6 +7,11 @@ import type { AttachableExport, ExportSource } from './export-source.ts';
 
 /** An attachment that is in place. */
 export type Attached = AttachmentRecord & { readonly device: string };
+
+/**
+ * alive: I/O reaches the volume. waiting: I/O waits, for it may reach the volume again. lost: it never will.
+ */
+export type Condition = 'alive' | 'waiting' | 'lost';
 
 export interface AttachmentsOptions {
   readonly source: ExportSource;
@@ -33,6 +38,8 @@ export class Attachments {
   readonly #journal: AttachmentJournal;
   readonly #log: Log;
   readonly #uniquePart: () => string;
+  /** Why devices wait, each reason logged once. */
+  readonly #reasons = new Map<string, string>();
 
   constructor(options: AttachmentsOptions) {
     this.#source = options.source;
@@ -47,14 +54,16 @@ export class Attachments {
   async attachLive(volume: string, options: { readOnly: boolean }): Promise<Attached> {
     const present = this.#journal.attachments.find((record) => record.volume === volume && !record.scratch);
     if (present) {
-      if (isAttached(present) && (await this.isAlive(present))) return sameAccess(present, options);
+      const condition = await this.condition(present);
+      if (isAttached(present) && condition === 'alive') return sameAccess(present, options);
+      if (condition === 'waiting') throw this.waitingError(present);
       await this.abandon(present);
     }
     const target = await this.#source.liveExport(volume);
     if (target.readOnly && !options.readOnly) {
       throw new UnderstudyError('ReadOnly', `volume ${volume} can be attached read-only only`);
     }
-    const record = this.#newRecord({ volume, readOnly: options.readOnly });
+    const record = this.#newRecord({ volume, readOnly: options.readOnly, ...target.binding });
     await this.#journal.putAttachment(record);
     return this.#attach(record, { ...target, readOnly: options.readOnly });
   }
@@ -115,9 +124,48 @@ export class Attachments {
     return present?.devices ?? [];
   }
 
-  async isAlive(record: AttachmentRecord): Promise<boolean> {
-    const present = (await this.#driverOf(record)?.list())?.find(({ name }) => name === record.name);
-    return present?.alive === true && record.device !== undefined && present.devices.includes(record.device);
+  /** Tries to connect a device again whose connection has died, where the driver can do that. */
+  async condition(record: AttachmentRecord): Promise<Condition> {
+    const driver = this.#driverOf(record);
+    const present = (await driver?.list())?.find(({ name }) => name === record.name);
+    if (record.device === undefined || !present?.devices.includes(record.device)) return 'lost';
+    if (present.alive) return 'alive';
+    if (driver?.reconnect === undefined || !(await this.isBound(record))) return 'lost';
+    try {
+      const target = await this.#exportOf(record);
+      await driver.reconnect({ ...target, readOnly: record.readOnly }, { name: record.name });
+      this.#reasons.delete(record.name);
+      return 'alive';
+    } catch (error) {
+      const waits = mayPass.has(errorCode(error));
+      const reason = `${waits ? 'its I/O waits' : 'it is of no use any more'}: ${errorMessage(error)}`;
+      const { volume, name, device } = record;
+      if (this.#reasons.get(name) !== reason) this.#log.warn({ volume, attachment: name, device }, reason);
+      this.#reasons.set(name, reason);
+      return waits ? 'waiting' : 'lost';
+    }
+  }
+
+  #exportOf({ volume, scratch }: AttachmentRecord): Promise<AttachableExport> {
+    if (scratch) return this.#source.openScratch(volume, scratch.snapshot, scratch.mount);
+    return this.#source.liveExport(volume);
+  }
+
+  /** Whether the copy here is still the primary of the volume and epoch that a live device was made for. */
+  async isBound(record: AttachmentRecord): Promise<boolean> {
+    if (record.scratch || record.epoch === undefined) return true;
+    const binding = await this.#source.liveBinding(record.volume);
+    return binding !== undefined && binding.epoch === record.epoch && binding.uid === record.uid;
+  }
+
+  waitingError({ volume, name, device }: AttachmentRecord): UnderstudyError {
+    const reason = this.#reasons.get(name) ?? 'its I/O waits';
+    return new UnderstudyError('NotReady', `volume ${volume}, attached as ${device}: ${reason}`);
+  }
+
+  /** Lets go of what looking after attachments needs; they stay. */
+  close(): void {
+    for (const driver of this.#drivers) driver.close?.();
   }
 
   survivesRestart(record: AttachmentRecord): boolean {
@@ -146,6 +194,7 @@ export class Attachments {
 
   async #forget(record: AttachmentRecord): Promise<void> {
     if (record.scratch) await this.#releaseScratch(record.volume, record.scratch);
+    this.#reasons.delete(record.name);
     await this.#journal.removeAttachment(record.name);
   }
 
@@ -162,6 +211,9 @@ export class Attachments {
     return this.#drivers.find((driver) => driver.kind === record.driver);
   }
 }
+
+/** What keeps an export from being reached now, and may not do so later. */
+const mayPass: ReadonlySet<ErrorCode> = new Set(['NotReady', 'Unavailable', 'Timeout', 'Closed', 'Protocol']);
 
 function isAttached(record: AttachmentRecord): record is Attached {
   return record.device !== undefined;

@@ -41,6 +41,15 @@ export interface AttachDriver {
    */
   abandon(name: string): Promise<{ remaining: string[] }>;
   list(): Promise<PresentAttachment[]>;
+  /**
+   * Connects a device that is there and whose connection has died to its export again; I/O that waits goes on. Only of
+   * drivers whose devices survive a restart.
+   * @throws NotFound when there is no such device any more, Conflict when it is bound to another volume or epoch, and
+   *   what keeps the export from being reached
+   */
+  reconnect?(target: AttachableExport, options: { name: string }): Promise<void>;
+  /** Lets go of what is only needed while attachments are looked after. What is attached stays. */
+  close?(): void;
 }
 
 /** Stands in where nothing can be attached, and says why to whoever tries. */

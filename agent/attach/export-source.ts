@@ -1,3 +1,9 @@
+/** Whose writes a live device carries: those of the primary of this volume in this epoch, and never of another. */
+export interface VolumeBinding {
+  readonly uid: string | undefined;
+  readonly epoch: number;
+}
+
 /** An NBD export on a unix socket of this machine, with what must be known to make a block device of it. */
 export interface AttachableExport {
   /** Path of the server's unix socket. */
@@ -7,12 +13,19 @@ export interface AttachableExport {
   /** Logical block size of the device to be made, 512 or 4096: a property of the volume. */
   readonly blockSize: number;
   readonly readOnly: boolean;
+  /** Of a live volume. */
+  readonly binding?: VolumeBinding;
 }
 
 /** What attaching needs of the volumes. */
 export interface ExportSource {
   /** The live volume of a primary. @throws NotFound, NotReady (not primary, or recovering), Fenced */
   liveExport(volume: string): Promise<AttachableExport>;
+  /**
+   * What a live device of the volume must be bound to, to be of use. Undefined once none can be: the copy here is
+   * fenced, no primary, or gone. Answers also while the volume cannot be used for the moment.
+   */
+  liveBinding(volume: string): Promise<VolumeBinding | undefined>;
   /** True if every byte of the volume certainly reads as zero. */
   isBlank(volume: string): Promise<boolean>;
   /**

@@ -3,19 +3,22 @@
  *
  * Each mount is a record in the journal from before its first step until its last trace is gone. Work on one volume is
  * done one after the other. Recovery undoes every mount whose device did not survive the previous agent; with the `fuse`
- * driver that is all of them. It must have run before anything is mounted, and needs volumes that are loaded, since it
- * releases scratch overlays.
+ * driver that is all of them, with the `nbd` driver those whose volume is no primary of the same uid and epoch any more.
+ * It must have run before anything is mounted, and needs volumes that are loaded, since it releases scratch overlays.
+ *
+ * Afterwards attachments are looked after: a device whose connection has died is connected again, and one whose volume
+ * has been fenced, or is primary elsewhere, is taken away from whoever uses it.
  */
 import { mkdir, readdir, realpath, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '../../common/clock.ts';
-import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { MountView, SnapshotMount, VolumeMount } from '../api/contract/mounts.ts';
 import { KeyedLock } from '../core/keyed-lock.ts';
 import type { StorageDirectory } from '../core/storage.ts';
 import type { MountService } from '../volume/mount-service.ts';
-import { AttachmentJournal, type MountRecord } from './attachment-journal.ts';
+import { AttachmentJournal, type AttachmentRecord, type MountRecord } from './attachment-journal.ts';
 import { Attachments } from './attachments.ts';
 import type { Commands } from './commands.ts';
 import type { AttachDriver } from './driver.ts';
@@ -51,6 +54,8 @@ export interface DeviceMount {
   readonly readOnly: boolean;
 }
 
+const upkeepIntervalMs = 2_000;
+
 type Wanted = Pick<MountRecord, 'volume' | 'mount' | 'kind' | 'target' | 'readOnly' | 'options'> &
   Partial<Pick<MountRecord, 'snapshot' | 'fsType'>>;
 
@@ -62,8 +67,12 @@ export class NodeMounts implements MountService, Quiescer {
   readonly #quiescer: Quiescer;
   readonly #lock = new KeyedLock();
   readonly #commands: Commands;
+  readonly #clock: Clock;
   readonly #log: Log;
   readonly #workDirectory: string;
+  readonly #lookedAfter = new Set<string>();
+  #upkeep: Timer | undefined;
+  #closed = false;
 
   /** Reads the journal. Call recover before anything else. */
   static async open(options: NodeMountsOptions): Promise<NodeMounts> {
@@ -83,6 +92,7 @@ export class NodeMounts implements MountService, Quiescer {
     this.#teardown = new Teardown({ journal, attachments, commands, log, workDirectory });
     this.#quiescer = new MountQuiescer({ journal, lock: this.#lock, commands, clock, log });
     this.#commands = commands;
+    this.#clock = clock;
     this.#log = log;
     this.#workDirectory = options.workDirectory;
   }
@@ -155,24 +165,65 @@ export class NodeMounts implements MountService, Quiescer {
     for (const attachment of this.#journal.attachments) {
       await this.#recovering(attachment.volume, async () => {
         const users = this.#journal.mounts.filter((record) => record.attachment === attachment.name);
-        const kept = this.#attachments.survivesRestart(attachment) && (await this.#attachments.isAlive(attachment));
-        if (!kept || users.length === 0) await this.#teardown.attachment(attachment);
+        const survivor = users.length > 0 && this.#attachments.survivesRestart(attachment);
+        const kept = survivor && (await this.#attachments.condition(attachment)) !== 'lost';
+        if (!kept) await this.#teardown.attachment(attachment);
       });
     }
     for (const record of this.#journal.mounts) {
       await this.#recovering(record.volume, async () => {
         if (await this.#teardown.isIntact(record)) await thaw(this.#commands, record.mountPoint);
+        else if (record.state === 'unmounting') await this.#teardown.gently(record);
         else await this.#teardown.forcibly(record);
       });
     }
     await this.#attachments.abandonUnknown();
     await this.#removeWorkDirectories();
+    this.#scheduleUpkeep();
+  }
+
+  #scheduleUpkeep(): void {
+    if (this.#closed) return;
+    this.#upkeep = this.#clock.after(upkeepIntervalMs, () => {
+      for (const attachment of this.#journal.attachments) void this.#lookAfter(attachment);
+      this.#scheduleUpkeep();
+    });
+  }
+
+  /** One that is being looked after already is left alone: a volume that hangs must not pile up work. */
+  async #lookAfter({ name, volume }: AttachmentRecord): Promise<void> {
+    if (this.#lookedAfter.has(name)) return;
+    this.#lookedAfter.add(name);
+    try {
+      const found = this.#inUse(name);
+      const isBound = found === undefined || (await this.#attachments.isBound(found));
+      await this.#recovering(volume, async () => {
+        const attachment = this.#closed ? undefined : this.#inUse(name);
+        if (attachment === undefined) return;
+        const survives = this.#attachments.survivesRestart(attachment);
+        if (isBound && !(survives && (await this.#attachments.condition(attachment)) === 'lost')) return;
+        this.#log.warn({ volume, device: attachment.device }, 'taking the device away: this copy must not be used');
+        await this.#teardown.attachment(attachment);
+      });
+    } catch (error) {
+      this.#log.warn({ volume, attachment: name }, `cannot be looked after: ${errorMessage(error)}`);
+    } finally {
+      this.#lookedAfter.delete(name);
+    }
+  }
+
+  /** An attachment of a finished mount: others are in the middle of being made or undone. */
+  #inUse(name: string): AttachmentRecord | undefined {
+    const used = this.#journal.mounts.some((record) => record.attachment === name && record.state === 'mounted');
+    return used ? this.#journal.findAttachment(name) : undefined;
   }
 
   async #recovering(volume: string, task: () => Promise<void>): Promise<void> {
     try {
       await this.#lock.run(volume, task);
     } catch (error) {
+      // One that waits is complete in its way, and has been logged.
+      if (errorCode(error) === 'NotReady') return;
       this.#log.error({ volume }, `recovery of its mounts is not complete: ${errorMessage(error)}`);
     }
   }
@@ -182,6 +233,8 @@ export class NodeMounts implements MountService, Quiescer {
    * are left clean. The rest is for the next agent's recovery.
    */
   async close(): Promise<void> {
+    this.#closed = true;
+    this.#upkeep?.cancel();
     for (const record of this.#journal.mounts) {
       const attachment = this.#journal.findAttachment(record.attachment ?? '');
       if (attachment && this.#attachments.survivesRestart(attachment)) continue;
@@ -191,6 +244,7 @@ export class NodeMounts implements MountService, Quiescer {
         this.#log.warn({ volume: record.volume, mount: record.mount }, `left mounted: ${errorMessage(error)}`);
       }
     }
+    this.#attachments.close();
   }
 
   /** What all kinds of mounts have in common: once per name and target, recorded, undone if it fails. */

@@ -26,19 +26,29 @@ export class Teardown {
     this.#options = options;
   }
 
-  /** Whether a mount is what its record says: finished, visible at its place, and its device works. */
+  /**
+   * Whether a mount is what its record says: finished, visible at its place, and its device works.
+   * @throws UnderstudyError NotReady while that cannot be told, because its I/O waits
+   */
   async isIntact(record: MountRecord): Promise<boolean> {
     const { journal, attachments } = this.#options;
     const attachment = journal.findAttachment(record.attachment ?? '');
     if (record.state !== 'mounted' || attachment?.device === undefined) return false;
-    return (await isMounted(record.mountPoint, [attachment.device])) && (await attachments.isAlive(attachment));
+    const condition = await attachments.condition(attachment);
+    if (condition === 'waiting') throw attachments.waitingError(attachment);
+    return condition === 'alive' && (await isMounted(record.mountPoint, [attachment.device]));
   }
 
-  /** @throws UnderstudyError InUse, naming the processes that hold it; the record then stays, and it can be tried again. */
+  /**
+   * @throws UnderstudyError InUse, naming the processes that hold it; NotReady while its I/O waits, and what is not
+   *   written yet would be lost. The record then stays, and it can be tried again.
+   */
   async gently(record: MountRecord): Promise<void> {
     const { journal, attachments, commands } = this.#options;
     const attachment = journal.findAttachment(record.attachment ?? '');
-    if (attachment && !(await attachments.isAlive(attachment)) && record.state !== 'unmounting') {
+    const condition = attachment && (await attachments.condition(attachment));
+    if (attachment && condition === 'waiting') throw attachments.waitingError(attachment);
+    if (condition === 'lost' && record.state !== 'unmounting') {
       await this.forcibly(record);
       return;
     }

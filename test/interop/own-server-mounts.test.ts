@@ -44,6 +44,10 @@ class OneVolume implements ExportSource, ExportProvider {
     return { socket: this.#socket, exportName: 'vol', sizeBytes, blockSize, readOnly: false };
   }
 
+  async liveBinding() {
+    return { uid: undefined, epoch: 1 };
+  }
+
   async isBlank(): Promise<boolean> {
     return (await stat(this.#file)).blocks === 0;
   }

@@ -49,7 +49,12 @@ export class ToolExportSource implements ExportSource {
     const sizeBytes = await sizeOf(file);
     const socket = join(this.#directory, `${volume}.sock`);
     await this.#serve(`live-${volume}`, { socket, exportName: volume, file, format: 'raw' });
-    return { socket, exportName: volume, sizeBytes, blockSize: this.#blockSize, readOnly: false };
+    const binding = { uid: 'uid-1', epoch: 1 };
+    return { socket, exportName: volume, sizeBytes, blockSize: this.#blockSize, readOnly: false, binding };
+  }
+
+  async liveBinding() {
+    return { uid: 'uid-1', epoch: 1 };
   }
 
   async isBlank(volume: string): Promise<boolean> {
