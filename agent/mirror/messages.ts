@@ -29,8 +29,11 @@ export const welcomeSchema = z.object({
 
 /** Standby → primary instead of a welcome. */
 export const refuseSchema = z.object({
-  /** StaleEpoch fences the primary; the others are tried again. */
-  reason: z.enum(['StaleEpoch', 'OtherVolume', 'NotStandby', 'Unready', 'Version', 'Failed']),
+  /**
+   * StaleEpoch fences the primary; the others are tried again. Prepared: this copy takes part in no older epoch any more,
+   * but whether a newer one comes to be is still open.
+   */
+  reason: z.enum(['StaleEpoch', 'Prepared', 'OtherVolume', 'NotStandby', 'Unready', 'Version', 'Failed']),
   message: z.string(),
   epoch: z.number().int().min(0),
 });

@@ -106,6 +106,8 @@ export class MirrorLink {
   #stopped = false;
   #connectedMs = 0;
   #lastHeardMs: number;
+  /** When it was last heard of while every write went to it. */
+  #lastStreamingMs: number;
   #lastPingMs: number;
   #lastError: string | undefined;
 
@@ -118,6 +120,7 @@ export class MirrorLink {
     this.#state = initialMirrorState(options.record.needed);
     for (const range of options.suspect) this.#differences.suspect.add(range);
     this.#lastHeardMs = options.clock.monotonicMs();
+    this.#lastStreamingMs = this.#lastHeardMs;
     this.#lastPingMs = this.#lastHeardMs;
   }
 
@@ -302,6 +305,7 @@ export class MirrorLink {
       {
         heard: () => {
           this.#lastHeardMs = clock.monotonicMs();
+          if (this.#streaming) this.#lastStreamingMs = this.#lastHeardMs;
         },
         welcome: (welcome) => void this.#onWelcome(channel, welcome),
         refused: (refuse) => this.#onRefused(refuse),
@@ -339,10 +343,9 @@ export class MirrorLink {
     const { heartbeatMs, acknowledgementTimeoutMs } = timing;
     this.#timer = clock.after(Math.min(heartbeatMs, acknowledgementTimeoutMs) / 2, () => this.#tick());
     const now = clock.monotonicMs();
-    if (now - this.#lastHeardMs >= acknowledgementTimeoutMs) {
-      const hangs = this.#channel !== undefined && now - this.#connectedMs >= acknowledgementTimeoutMs;
-      this.#event({ type: hangs ? 'overdue' : 'away' });
-    }
+    const heardMs = Math.max(this.#lastHeardMs, this.#connectedMs);
+    if (this.#channel && now - heardMs >= acknowledgementTimeoutMs) this.#event({ type: 'overdue' });
+    else if (!this.#streaming && now - this.#lastStreamingMs >= acknowledgementTimeoutMs) this.#event({ type: 'away' });
     if (!this.#channel || now - this.#lastPingMs < heartbeatMs) return;
     this.#lastPingMs = now;
     this.#channel.ping();
@@ -372,7 +375,8 @@ export class MirrorLink {
   }
 
   #onRefused({ reason, message }: Refuse): void {
-    this.#drop(`the standby refused: ${message}`);
+    this.#lastError = `the standby refused: ${message}`;
+    this.#drop(this.#lastError);
     if (reason === 'StaleEpoch') this.#event({ type: 'staleEpoch' });
   }
 

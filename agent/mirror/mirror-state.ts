@@ -28,9 +28,9 @@ export interface MirrorState {
 export type MirrorEvent =
   | { readonly type: 'connected' }
   | { readonly type: 'disconnected' }
-  /** Nothing was heard of the standby for the acknowledgement timeout, over connections that came and went meanwhile. */
+  /** No write could be sent to the standby for the acknowledgement timeout: it is not there, or refuses, or is not ready. */
   | { readonly type: 'away' }
-  /** The same, on a connection that has been up all the time: the standby hangs, or the network swallows everything. */
+  /** Nothing was heard on a connection that has been up all this time: the standby hangs, or the network swallows everything. */
   | { readonly type: 'overdue' }
   | { readonly type: 'resyncAccepted' }
   /** Nothing is left to copy. */

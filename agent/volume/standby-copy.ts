@@ -201,8 +201,12 @@ export function refusalOf(
       `this copy is of volume ${record.volume} with uid ${record.uid ?? '(none)'}, the primary's uid is ${hello.uid ?? '(none)'}`,
     );
   }
-  if (hello.epoch < lowest)
-    return refuse('StaleEpoch', `this copy is at epoch ${lowest}, the primary at the older ${hello.epoch}`);
+  if (hello.epoch < record.epoch)
+    return refuse('StaleEpoch', `this copy is at epoch ${record.epoch}, the primary at the older ${hello.epoch}`);
+  // The arbiter decides whether it is promoted; until then the primary must not be fenced for good.
+  if (hello.epoch < lowest) {
+    return refuse('Prepared', `this copy has been prepared for epoch ${lowest}, the primary is at ${hello.epoch}`);
+  }
   if (record.role !== 'standby') {
     return refuse(
       'NotStandby',

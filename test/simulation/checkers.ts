@@ -1,7 +1,6 @@
 import { errorCode, errorMessage } from '../../common/errors.ts';
 import type { PrimaryLife } from './history.ts';
 import type { SimulatedNode } from './node.ts';
-import { readStamp } from './stamps.ts';
 import type { World } from './world.ts';
 
 /** Looks at disks and answers from outside the system, and says what contradicts the invariants. */
@@ -62,8 +61,7 @@ export class Checkers {
 
   #checkDurable(node: SimulatedNode, sector: number, floor: number): void {
     const { ledger } = this.#world.history;
-    const bytes = node.dataDisk.sector('data', sector, 'durable');
-    const stamp = bytes ? readStamp(bytes, sector) : -1;
+    const stamp = node.stampAt(sector, 'durable');
     if (ledger.mayHold(sector, stamp, floor)) return;
     this.#world.violations.report(
       '1',
@@ -92,6 +90,7 @@ export class Checkers {
     const { violations, trace, arbiter } = this.#world;
     trace.note('client', `failed on ${node.name}: ${errorCode(error)} ${errorMessage(error)}`);
     if (node.dataTrouble || life.phase === 'past') return;
+    if (errorCode(error) === 'Closed' && node.life !== life) return;
     if (errorCode(error) === 'Fenced' && arbiter.object.epoch > life.epoch) return;
     violations.report('7', `an operation on ${node.name} failed: ${errorCode(error)} ${errorMessage(error)}`);
   }

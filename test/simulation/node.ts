@@ -14,7 +14,7 @@ import type { History, PrimaryLife } from './history.ts';
 import { ProcessScope, traceLog } from './process-scope.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { SimulatedNetwork } from './simulated-network.ts';
-import { readStamps } from './stamps.ts';
+import { readStamp, sectorBytes } from './stamps.ts';
 import type { Trace } from './trace.ts';
 import type { Variant } from './variants.ts';
 import type { Violations } from './violations.ts';
@@ -49,6 +49,7 @@ export class SimulatedNode {
   copy: OpenedCopy | undefined;
   /** As a primary. */
   life: PrimaryLife | undefined;
+  readonly #stamps = new WeakMap<Uint8Array, Map<number, number>>();
   #lives = 0;
   /** Changes and starts, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -161,13 +162,23 @@ export class SimulatedNode {
 
   /** The stamps of what a read of the data file would find now, past everything that is queued above it. */
   image(which: 'current' | 'durable' = 'current'): Int32Array {
-    const { volumeBytes } = this.#options;
-    const content = Buffer.alloc(volumeBytes);
-    for (let sector = 0; sector * 512 < volumeBytes; sector += 1) {
-      const bytes = this.dataDisk.sector('data', sector, which);
-      if (bytes) content.set(bytes, sector * 512);
-    }
-    return readStamps(content, 0);
+    const sectors = this.#options.volumeBytes / sectorBytes;
+    const image = new Int32Array(sectors);
+    for (let sector = 0; sector < sectors; sector += 1) image[sector] = this.stampAt(sector, which);
+    return image;
+  }
+
+  stampAt(sector: number, which: 'current' | 'durable'): number {
+    const content = this.dataDisk.sector('data', sector, which);
+    if (!content) return 0;
+    // The disk never changes a sector in place.
+    const known = this.#stamps.get(content)?.get(sector);
+    if (known !== undefined) return known;
+    const stamp = readStamp(content, sector);
+    const stamps = this.#stamps.get(content) ?? new Map<number, number>();
+    stamps.set(sector, stamp);
+    this.#stamps.set(content, stamps);
+    return stamp;
   }
 
   #directory(role?: 'primary' | 'standby'): StorageDirectory {
@@ -177,10 +188,12 @@ export class SimulatedNode {
   }
 
   async #stop(copy: OpenedCopy): Promise<void> {
+    const { life } = this;
     this.copy = undefined;
-    this.#options.history.ended(this.name, this.life, false);
     this.life = undefined;
     await closeCopy(copy);
+    // What was under way may have been acknowledged until here.
+    this.#options.history.ended(this.name, life, false);
   }
 
   async #currentRecord(): Promise<VolumeRecord | undefined> {

@@ -68,40 +68,56 @@ async function trouble(world: World): Promise<void> {
 
 /** Nothing goes wrong any more: everything must come in order again, and be as it was promised. */
 async function peace(world: World): Promise<void> {
-  const { workload, faults, snapshots, scheduler, violations, checkers, nodes, history, arbiter } = world;
+  const { workload, faults, snapshots, violations, checkers, nodes, history, config } = world;
   faults.stop();
   workload.stop();
   faults.mend();
-  const lost = (node: (typeof nodes)[number]) => node.dataTrouble || node.record?.unusable?.state === 'Failed';
-  const primary = () =>
-    nodes.find((node) => node.life && history.isCurrent(node.life) && node.name === arbiter.object.primary);
-  const settled = () => {
+  const primary = () => nodes.find((node) => node.life && history.isCurrent(node.life) && isPrimary(world, node));
+  const serving = () => {
     const node = primary();
-    if (!node?.device || node.device.suspended || workload.underWay > 0) return false;
-    return checkers.inSync(node).length === nodes.length - 1;
+    return node?.device !== undefined && !node.device.suspended && workload.underWay === 0;
   };
-  const fine = await world.run(scheduler.nowMs + peaceMs, settled);
-  if (violations.list.length > 0) return;
-  if (!fine) {
-    // A disk that failed for good keeps its copy out; without an arbiter, the primary then waits for it.
-    if (!nodes.some(lost))
-      violations.report('liveness', `nothing is broken, but the mirrors do not come in sync: ${stateOf(world)}`);
-    return;
+  // Without an arbiter a primary waits for a standby whose disk failed; a primary's own disk is nobody's to replace.
+  const broken = nodes.filter((node) => node.dataTrouble);
+  if (broken.length === 0 || (config.arbiter === 'swap' && !broken.some((node) => isPrimary(world, node)))) {
+    await mustCome(world, 'writes go on', serving);
   }
+  if (broken.some((node) => isPrimary(world, node))) return;
+  for (const node of broken) {
+    snapshots.forget(node);
+    node.wipe();
+    node.boot();
+  }
+  await mustCome(world, 'every mirror is in sync', () => {
+    const node = primary();
+    return serving() && node !== undefined && checkers.inSync(node).length === nodes.length - 1;
+  });
   const node = primary();
   if (!node?.life) return;
   let ended = false;
   void workload.flush(node, node.life).then(() => {
     ended = true;
   });
-  await world.run(scheduler.nowMs + peaceMs, () => ended);
-  if (!ended && violations.list.length === 0) violations.report('liveness', 'the last flush does not end');
+  await mustCome(world, 'the last flush ends', () => ended);
+  if (violations.list.length > 0) return;
   checkers.idle(node, checkers.inSync(node));
   let checked = false;
   void snapshots.checkAll().then(() => {
     checked = true;
   });
-  await world.run(scheduler.nowMs + peaceMs, () => checked);
+  await mustCome(world, 'every snapshot has been looked at', () => checked);
+}
+
+function isPrimary({ arbiter }: World, { name }: { name: string }): boolean {
+  return arbiter.object.primary === name;
+}
+
+async function mustCome(world: World, what: string, condition: () => boolean): Promise<void> {
+  const { violations, scheduler } = world;
+  if (violations.list.length > 0) return;
+  const came = await world.run(scheduler.nowMs + peaceMs, condition);
+  if (came || violations.list.length > 0) return;
+  violations.report('liveness', `nothing goes wrong any more, but this does not come: ${what}. ${stateOf(world)}`);
 }
 
 function stateOf({ nodes, arbiter, workload }: World): string {

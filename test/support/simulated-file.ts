@@ -26,15 +26,17 @@ export class FileContent {
   read(offset: number, target: Uint8Array): void {
     this.#eachSector(offset, target.byteLength, (sector, start, end, within) => {
       const content = this.#current(sector);
-      target.subarray(within, within + end - start).set(content.subarray(start, end));
+      target.set(end - start === sectorBytes ? content : content.subarray(start, end), within);
     });
   }
 
   write(offset: number, data: Uint8Array): void {
     this.allocate(offset, data.byteLength);
     this.#eachSector(offset, data.byteLength, (sector, start, end, within) => {
-      const version = Uint8Array.from(this.#current(sector));
-      version.set(data.subarray(within, within + end - start), start);
+      const written = data.subarray(within, within + end - start);
+      const whole = written.byteLength === sectorBytes;
+      const version = Uint8Array.from(whole ? written : this.#current(sector));
+      if (!whole) version.set(written, start);
       this.#addVersion(sector, version);
     });
   }
@@ -119,8 +121,13 @@ export class FileContent {
       const survivor = random.below(versions.length + 1);
       if (survivor > 0) this.#durable.set(sector, versions[survivor - 1] as Uint8Array);
     }
+    const maybeRevived = [...this.#unsynced.keys(), ...this.#cachedOnly.keys()];
     this.#unsynced.clear();
     this.#cachedOnly.clear();
+    // A hole that did not survive is data again.
+    for (const sector of maybeRevived) {
+      if (this.#current(sector).some((byte) => byte !== 0)) this.allocate(sector * sectorBytes, sectorBytes);
+    }
   }
 
   /** As Linux does it: the pages count as clean although they never reached the disk. */
