@@ -21,6 +21,12 @@ export interface NbdExport {
   readonly readOnly: boolean;
   /** What one connection has written and flushed is seen by the others, so that clients may use several at once. */
   readonly multiConn: boolean;
+  /**
+   * Its clients give way to everything else that this thread does: in each turn of the event loop no more is read for them
+   * than a small amount. Without it, a backup that reads a snapshot as fast as it can would hold up the mirror's
+   * acknowledgements, and so the primary's writes.
+   */
+  readonly background?: boolean;
   /** For people, shown by clients that list exports. */
   readonly description?: string;
   /** Metadata contexts besides base:allocation, by name, e.g. "qemu:dirty-bitmap:<snapshot>". */

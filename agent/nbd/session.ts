@@ -32,6 +32,8 @@ export interface SessionOptions {
   readonly startTls?: (connection: NbdConnection) => Promise<SecuredConnection>;
   /** See TransmissionOptions. */
   defer(callback: () => void): void;
+  /** Calls back in the next turn of the event loop. */
+  nextTurn(callback: () => void): void;
   /** Called exactly once, last: the connection is closed, its requests have completed and its export is closed. */
   ended(): void;
 }
@@ -196,7 +198,7 @@ export class NbdSession implements ConnectionHandler {
   }
 
   #transmit(settings: TransmissionSettings, rest: Uint8Array): void {
-    const { limits, defer } = this.#options;
+    const { limits, defer, nextTurn } = this.#options;
     assert(this.#export, 'transmission begins with an opened export');
     const { name, opened } = this.#export;
     this.#deadline?.cancel();
@@ -214,6 +216,8 @@ export class NbdSession implements ConnectionHandler {
       log: this.#log,
       sink: this.#connection,
       defer,
+      nextTurn,
+      background: opened.background === true,
       progressed: () => this.#progressed(),
       broken: (error) => this.#broken(error),
     });

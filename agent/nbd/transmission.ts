@@ -30,11 +30,15 @@ export interface TransmissionOptions {
   readonly structuredReplies: boolean;
   readonly contexts: readonly ActiveContext[];
   readonly limits: NbdLimits;
+  /** See NbdExport.background. */
+  readonly background: boolean;
   readonly log: Log;
   /** Where replies go, until the connection is closed. */
   readonly sink: ReplySink;
   /** Calls back after everything that is ready to run now, so that replies which become ready together leave together. */
   defer(callback: () => void): void;
+  /** Calls back in the next turn of the event loop, after what came in meanwhile. */
+  nextTurn(callback: () => void): void;
   /** Requests have completed: the owner calls `resume`, and may read on. Called once for all that complete together. */
   progressed(): void;
   /** A defect of ours in the handling of a completion: the connection cannot go on. */
@@ -67,6 +71,8 @@ export class Transmission {
   #requestsInFlight = 0;
   #bytesInFlight = 0;
   #progressDeferred = false;
+  /** Bytes that a background export may still read in this turn. */
+  #turnBytesLeft: number;
   #state: 'running' | 'stopped' | 'disconnected' = 'running';
   #silent = false;
   #onIdle: (() => void) | undefined;
@@ -76,6 +82,7 @@ export class Transmission {
     this.#options = options;
     this.#device = options.device;
     this.#writer = new ReplyWriter(options.sink);
+    this.#turnBytesLeft = options.limits.maxBackgroundBytesPerTurn;
     const { device, readOnly, structuredReplies, limits } = options;
     const terms: Terms = {
       // A volume can grow while it is connected, and a kernel client be told so.
@@ -99,7 +106,7 @@ export class Transmission {
   /** Nothing more is executed at present; see `received` and `resume`. */
   get isFull(): boolean {
     const { limits, sink } = this.#options;
-    if (this.#requestsInFlight >= limits.maxRequestsInFlight) return true;
+    if (this.#requestsInFlight >= limits.maxRequestsInFlight || this.#turnBytesLeft <= 0) return true;
     return this.#bytesInFlight + this.#writer.unsentBytes + sink.queuedBytes >= limits.maxBytesInFlight;
   }
 
@@ -195,8 +202,23 @@ export class Transmission {
     this.#await(request, completion, () => this.#writer.simpleReply(request, errno.none));
   }
 
+  /** Counts what a background export reads in this turn, and goes on in the next when it has read enough. */
+  #spend(bytes: number): void {
+    const { background, limits, nextTurn, progressed } = this.#options;
+    if (!background) return;
+    const before = this.#turnBytesLeft;
+    this.#turnBytesLeft = before - bytes;
+    if (before < limits.maxBackgroundBytesPerTurn) return;
+    // The first read of a turn ends the turn's account with the turn.
+    nextTurn(() => {
+      this.#turnBytesLeft = limits.maxBackgroundBytesPerTurn;
+      if (!this.#silent) progressed();
+    });
+  }
+
   #read(request: NbdRequest): void {
     const { structuredReplies } = this.#options;
+    this.#spend(request.length);
     const parts = structuredReplies ? planSparseRead(this.#device, request) : undefined;
     if (parts) {
       const { bytes, completion } = readSparsely(this.#device, request, parts);

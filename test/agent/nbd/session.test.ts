@@ -18,10 +18,11 @@ interface SetupOptions {
   readonly limits?: Partial<NbdLimits>;
   /** Answers the opening of the export. */
   readonly open?: () => Promise<void>;
+  readonly background?: boolean;
 }
 
 /** A session with a client that is the test, on a device whose operations the test can hold. */
-function setUp({ limits = {}, open = async () => {} }: SetupOptions = {}) {
+function setUp({ limits = {}, open = async () => {}, background = false }: SetupOptions = {}) {
   const clock = new ManualClock();
   const connection = new MemoryConnection();
   const device = new HeldDevice(new MemoryDevice(exportSize));
@@ -30,6 +31,7 @@ function setUp({ limits = {}, open = async () => {} }: SetupOptions = {}) {
     device,
     readOnly: false,
     multiConn: true,
+    background,
     contexts: new Map(),
     async close() {
       events.push('export closed');
@@ -49,6 +51,7 @@ function setUp({ limits = {}, open = async () => {} }: SetupOptions = {}) {
     log: silentLog,
     client: {},
     defer: (callback) => process.nextTick(callback),
+    nextTurn: (callback) => setImmediate(callback),
     ended: () => events.push('ended'),
   });
   const negotiate = async () => {
@@ -96,6 +99,20 @@ describe('execution', () => {
     expect(cookiesIn(connection.takeSent())).toEqual([1, 2, 3, 4]);
     expect(connection.pieceCounts).toEqual([1]);
     expect(device.calls).toEqual(['write 0+4096', 'write 4096+4096', 'read 0+8192', 'flush']);
+  });
+
+  test('a background export reads a little in each turn of the event loop, and all in the end', async () => {
+    const limits = { maxBackgroundBytesPerTurn: 2 * block };
+    const { connection, negotiate } = setUp({ background: true, limits });
+    await negotiate();
+    connection.deliver(Buffer.concat([read(1), read(2), read(3, 0, 5), read(4), read(5)]));
+    const turns: number[][] = [];
+    for (let answered = 0; answered < 5; await nextTurn()) {
+      const cookies = cookiesIn(connection.takeSent());
+      answered += cookies.length;
+      if (cookies.length > 0) turns.push(cookies);
+    }
+    expect(turns).toEqual([[1, 2], [3], [4, 5]]);
   });
 
   test('a request that never completes holds up nothing else', async () => {
