@@ -186,13 +186,6 @@ describe('a bad configuration ends the agent with status 1 and a message without
     expect(status).toBe(1);
     expect(stderr).toMatch(/^understudy: arbiter: this version has no arbiter "kubernetes" yet/);
   });
-
-  test('one with a pool of devices', async () => {
-    const config = await writeConfig('a', { pools: [{ name: 'raw', devices: ['/dev/none'] }] });
-    const { status, stderr } = await run('agent', '--config', config);
-    expect(status).toBe(1);
-    expect(stderr).toMatch(/^understudy: pool "raw" consists of devices/);
-  });
 });
 
 describe('a bad configuration ends the operator in the same way', () => {
@@ -222,7 +215,8 @@ describe('a bad configuration ends the operator in the same way', () => {
 describe('an agent', () => {
   test.each(['SIGTERM', 'SIGINT'] as const)('serves its API until %s, and ends with status 0', async (signal) => {
     const { child, url, ended } = await startAgent(await writeConfig('a'));
-    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+    // It answers before everything has been recovered.
+    await waitFor(async () => (await fetch(`${url}/readyz`)).status === 200, { timeoutMs: 30_000 });
     child.kill(signal);
     const { status, stderr } = await ended;
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
@@ -233,7 +227,7 @@ describe('an agent', () => {
     const config = await writeConfig('a');
     const first = await startAgent(config);
     const second = await run('agent', '--config', config);
-    expect(second).toMatchObject({ status: 1, stdout: '' });
+    expect(second.status).toBe(1);
     expect(second.stderr).toBe(
       `understudy: another agent (pid ${first.child.pid}) uses the state directory already: ` +
         `it holds ${join(directory, 'state', 'agent.lock')}; stop it first\n`,

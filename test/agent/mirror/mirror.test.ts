@@ -187,12 +187,17 @@ describe('a primary that restarts', () => {
 });
 
 describe('epochs', () => {
-  test('a primary of an older epoch is fenced, and nothing it writes is acknowledged', async () => {
+  test('a standby that is prepared takes nothing more from the old epoch, which is fenced when the newer one begins', async () => {
     await start();
     await rig.inSync();
     await rig.standby.copy.prepare(2);
+    await waitFor(() => rig.primary.mirrors[0]?.lastError?.includes('prepared for epoch 2'), { timeoutMs: 5_000 });
+    expect(rig.primary.suspended).toBe(true);
+    expect(rig.fenced).toBeUndefined();
+    expect(rig.standby.store.record.standby).toMatchObject({ clean: true, consistent: true, preparedEpoch: 2 });
+
+    await rig.standby.store.update((record) => ({ ...record, role: 'primary', epoch: 2 }));
     await waitFor(() => rig.fenced !== undefined, { timeoutMs: 5_000 });
     await expect(async () => rig.primary.write(0, randomBytes(512))).rejects.toThrow(/epoch/);
-    expect(rig.standby.store.record.standby).toMatchObject({ clean: true, consistent: true, preparedEpoch: 2 });
   });
 });
