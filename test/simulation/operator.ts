@@ -34,7 +34,13 @@ export class SimulatedOperator {
   /** One round. */
   async reconcile(): Promise<void> {
     const { object } = this.#world.arbiter;
-    await Promise.all(this.#world.nodes.map((node) => this.#bring(node, object)));
+    const primary = this.#world.node(object.primary);
+    await this.#bring(primary, object);
+    // A standby that knew a newer epoch than its primary would fence it.
+    if ((primary.record?.epoch ?? 0) === object.epoch || !primary.isUp) {
+      const others = this.#world.nodes.filter((node) => node !== primary && primary.record);
+      await Promise.all(others.map((node) => this.#bring(node, object)));
+    }
     await this.#renewIfRefused(object);
   }
 

@@ -163,6 +163,8 @@ class SimulatedConnection implements Connection {
     this.#reason = reason;
     this.#inbox = [];
     if (this.#random.chance(0.5)) this.#outbox.length = this.#random.below(this.#outbox.length + 1);
+    // What the machine still sends it has taken over; the sender's buffers are the sender's again.
+    this.#outbox = this.#outbox.map(({ piece, dueMs }) => ({ piece: Uint8Array.from(piece), dueMs }));
     this.#finishing = true;
     const dueMs = this.#nextDueMs();
     this.#flowAt(dueMs);
@@ -175,6 +177,7 @@ class SimulatedConnection implements Connection {
     if (this.#closed) return;
     this.#closed = true;
     this.#outbox.length = this.#random.below(this.#outbox.length + 1);
+    this.#outbox = this.#outbox.map(({ piece, dueMs }) => ({ piece: Uint8Array.from(piece), dueMs }));
     this.#inbox = [];
     const dueMs = this.#nextDueMs();
     this.#flowAt(dueMs);

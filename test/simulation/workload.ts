@@ -47,6 +47,7 @@ export class Workload {
     if (!this.#running) return;
     const burst = this.#random.chance(0.5);
     this.#world.scheduler.after(burst ? 0 : this.#random.fraction() * this.#options.thinkMs * 2, () => {
+      if (!this.#running) return;
       const node = this.#underWay < maxUnderWay ? this.#chooseNode() : undefined;
       // Whoever gets no answer (the process may be dead, or the volume suspended) goes on after a time.
       const timeout = this.#world.scheduler.after(clientTimeoutMs, () => this.#next());

@@ -124,6 +124,7 @@ export class SimulatedDisk implements StorageDirectory {
 
   /** Syncs hang until `resume`. */
   hang(): void {
+    if (this.#hanging) return;
     this.#hanging = new Promise((resolve) => {
       this.#resume = resolve;
     });
