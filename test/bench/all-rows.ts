@@ -1,6 +1,21 @@
 import type { Row } from './row.ts';
+import { backupRows } from './rows/backup.ts';
+import { barrierRows } from './rows/barrier.ts';
+import { bufferOpenRows } from './rows/buffer-open.ts';
+import { memoryRows } from './rows/memory.ts';
 import { mirrorRows } from './rows/mirror.ts';
+import { resyncRows } from './rows/resync.ts';
 import { singleRows } from './rows/single.ts';
+import { snapshotRows } from './rows/snapshots.ts';
 
 /** In the order of the table. */
-export const allRows: readonly Row[] = [...mirrorRows, ...singleRows];
+export const allRows: readonly Row[] = [
+  ...mirrorRows,
+  ...singleRows,
+  ...snapshotRows,
+  ...backupRows,
+  ...barrierRows,
+  ...resyncRows,
+  ...memoryRows,
+  ...bufferOpenRows,
+];

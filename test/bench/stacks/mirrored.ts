@@ -75,10 +75,17 @@ export async function takeSnapshot({ primary, standby, name }: MirroredVolume, s
   if (state !== 'Ready') throw new Error(`snapshot ${snapshot} is ${state}: ${reason ?? 'no reason given'}`);
 }
 
-/** Deletes all snapshots, so that the buffer is empty. @throws Error if one has been lost meanwhile. */
-export async function deleteSnapshots({ standby, name }: MirroredVolume): Promise<void> {
-  for (const { name: snapshot, state, reason } of (await standby.volume(name)).snapshots) {
-    if (state === 'Invalid') throw new Error(`snapshot ${snapshot} was lost while measuring: ${reason}`);
+/**
+ * Deletes all snapshots, so that the buffer is empty, and has the primary forget them too: it would answer a request for
+ * one of the same name with what became of the first.
+ * @throws Error if one has been lost meanwhile.
+ */
+export async function deleteSnapshots({ primary, standby, name }: MirroredVolume): Promise<void> {
+  const { snapshots } = await standby.volume(name);
+  const lost = snapshots.find(({ state }) => state !== 'Ready');
+  if (lost || snapshots.length === 0) throw new Error(`a snapshot was lost while measuring: ${lost?.reason ?? 'gone'}`);
+  for (const { name: snapshot } of snapshots) {
     await standby.client.deleteSnapshot(name, snapshot);
+    await primary.client.deleteSnapshot(name, snapshot);
   }
 }

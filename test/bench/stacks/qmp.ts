@@ -9,7 +9,7 @@ import { waitFor } from '../../support/wait-for.ts';
 export class QmpClient {
   readonly #socket: Socket;
   #pending: { resolve: (value: unknown) => void; reject: (error: Error) => void }[] = [];
-  #events: { event: string; data?: Record<string, unknown> }[] = [];
+  #events: { event: string; data?: { device?: string; id?: string } }[] = [];
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -38,8 +38,8 @@ export class QmpClient {
 
   /** Waits for an event about a job, past or to come; each is found once. */
   async jobEvent(event: string, job: string): Promise<void> {
-    const isIt = (found: { event: string; data?: Record<string, unknown> }) =>
-      found.event === event && (found.data?..device === job || found.data?..id === job);
+    const isIt = (found: { event: string; data?: { device?: string; id?: string } }) =>
+      found.event === event && (found.data?.device === job || found.data?.id === job);
     await waitFor(() => this.#events.some(isIt), { timeoutMs: 300_000, what: `${event} of job ${job}` });
     this.#events = this.#events.filter((found) => !isIt(found));
   }
@@ -57,6 +57,6 @@ export class QmpClient {
 
 type QmpMessage =
   | { readonly QMP: object }
-  | { readonly event: string; readonly data?: Record<string, unknown> }
+  | { readonly event: string; readonly data?: { device?: string; id?: string } }
   | { readonly return: unknown }
   | { readonly error: { readonly desc: string } };
