@@ -43,11 +43,12 @@ export interface OpenedCopy {
 export async function openCopy(options: CopyOptions): Promise<OpenedCopy> {
   const { record, folders, clock, log } = options;
   const store = new RecordStore(folders.data, record);
-  // What a standby held and had not applied died with it, so it is worth less until the primary has confirmed it.
+  // What a standby held and had not applied died with it, so it is worth less until the primary has confirmed it. It runs
+  // again from the next resync on; a primary does at once.
   await store.update((before) => ({
     ...before,
     standby: { ...before.standby, clean: before.standby.clean && !before.running },
-    running: true,
+    running: before.role === 'primary',
   }));
   const stack = await openStack(record, folders, clock, log);
   if (!record.created) await store.update((before) => ({ ...before, created: true }));

@@ -68,6 +68,8 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     await this.#updateStandby({ preparedEpoch: epoch });
     await this.#inTurn(() => this.#endSession(`prepared for epoch ${epoch}`));
     await this.device.flush();
+    // Nothing is written here any more before the next resync begins: an unclean end takes nothing from this copy.
+    await this.#store.update((record) => ({ ...record, running: false }));
     const { clean, consistent, dataEpoch } = this.#store.record.standby;
     return { epoch, clean, consistent, dataEpoch };
   }
@@ -101,7 +103,8 @@ export class StandbyCopyOfVolume implements StandbyCopy {
 
   async beginResync({ baseId, epoch }: ResyncBegin): Promise<void> {
     await this.#keepConsistentImage();
-    await this.#updateStandby({ blank: false, consistent: false, clean: false, dataEpoch: epoch, baseId });
+    const standby = { blank: false, consistent: false, clean: false, dataEpoch: epoch, baseId };
+    await this.#store.update((record) => ({ ...record, running: true, standby: { ...record.standby, ...standby } }));
   }
 
   async becomeInSync({ baseId, epoch }: InSync): Promise<void> {

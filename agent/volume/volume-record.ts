@@ -8,7 +8,8 @@
  * Invariants
  * - `epoch` never falls, and neither does `standby.preparedEpoch`.
  * - A record that does not match its checksum is refused: guessing what a copy is worth loses data.
- * - `running` is true from before the first use of the copy until after the last sync of an orderly stop.
+ * - `running` is true from before the first write to the copy until after the last sync of an orderly stop, or of the
+ *   preparation for a promotion: at a standby it begins with a resync, at a primary with its start.
  */
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';

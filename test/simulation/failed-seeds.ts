@@ -4,4 +4,6 @@ export const failedSeeds: readonly { readonly seed: number; readonly defect: str
   { seed: 38, defect: 'the same, after a promotion' },
   { seed: 9, defect: 'a primary was fenced for good by a standby that had only been prepared' },
   { seed: 59, defect: 'the same, where the promotion was given up' },
+  { seed: 65, defect: 'a prepared standby that crashed before it was told could not become primary any more' },
+  { seed: 2079, defect: 'the same, with a primary that was fenced already' },
 ];
