@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from './command.ts';
+import { cpuMicroseconds } from './cpu-time.ts';
 import { type FioResult, fioCommand, type Load, runFio, type Target } from './fio.ts';
 import { loadNow } from './machine.ts';
 import type { BenchOptions } from './options.ts';
@@ -12,6 +13,11 @@ export interface Sample {
   readonly round: number;
   readonly load: number;
   readonly result: object;
+}
+
+/** What fio measured, and the processor's time that the processes behind the target took for an operation. */
+export interface LoadResult extends FioResult {
+  readonly cpuUs: number;
 }
 
 /**
@@ -102,11 +108,20 @@ export class Bench {
   }
 
   /** Runs a load, with nothing left to be written back from before. */
-  async fio(side: string, round: number, target: Target, load: Omit<Load, 'seed'>, prefix: readonly string[] = []) {
+  async fio(
+    side: string,
+    round: number,
+    target: Target,
+    load: Omit<Load, 'seed'>,
+    prefix: readonly string[] = [],
+  ): Promise<LoadResult> {
     const command = [...prefix, ...fioCommand(target, { ...load, seed: round + 1 })];
     this.note(command);
     await this.settle();
-    const result: FioResult = await runFio(command);
+    const pids = target.kind === 'nbd' ? (target.pids?.() ?? []) : [];
+    const before = cpuMicroseconds(pids);
+    const measured = await runFio(command);
+    const result = { ...measured, cpuUs: (cpuMicroseconds(pids) - before) / measured.operations };
     this.sample(side, round, result);
     return result;
   }

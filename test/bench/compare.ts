@@ -1,5 +1,5 @@
-import type { Bench } from './bench-context.ts';
-import type { FioResult, Load, Target } from './fio.ts';
+import type { Bench, LoadResult } from './bench-context.ts';
+import type { Load, Target } from './fio.ts';
 import type { Measured } from './row.ts';
 import { ratioOf } from './statistics.ts';
 
@@ -26,11 +26,13 @@ export async function compareLoads(bench: Bench, shape: Shape, ours: Target, the
   const { seconds, volumeBytes } = bench.options;
   const load = { ...shape, seconds, rangeBytes: volumeBytes };
   const sequential = shape.pattern === 'write' || shape.pattern === 'read';
-  const figure = (result: FioResult) => (sequential ? result.bytesPerSecond / 1e6 : result.operationsPerSecond);
-  return compare(
-    bench,
-    sequential ? 'MB/s' : 'IOPS',
-    async (round) => figure(await bench.fio('ours', round, ours, load)),
-    async (round) => figure(await bench.fio('theirs', round, theirs, load)),
-  );
+  const cpuUs: { ours: number[]; theirs: number[] } = { ours: [], theirs: [] };
+  const figure = (result: LoadResult) => (sequential ? result.bytesPerSecond / 1e6 : result.operationsPerSecond);
+  const side = (name: 'ours' | 'theirs', target: Target) => async (round: number) => {
+    const result = await bench.fio(name, round, target, load);
+    cpuUs[name].push(result.cpuUs);
+    return figure(result);
+  };
+  const measured = await compare(bench, sequential ? 'MB/s' : 'IOPS', side('ours', ours), side('theirs', theirs));
+  return { ...measured, cpuUs };
 }

@@ -6,6 +6,8 @@ export interface NbdTarget {
   readonly kind: 'nbd';
   readonly socket: string;
   readonly exportName: string;
+  /** Of the processes behind it. */
+  readonly pids?: () => readonly number[];
 }
 export interface FileTarget {
   readonly kind: 'file';
@@ -35,6 +37,7 @@ export interface Load {
 }
 
 export interface FioResult {
+  readonly operations: number;
   readonly operationsPerSecond: number;
   readonly bytesPerSecond: number;
   readonly meanLatencyUs: number;
@@ -47,8 +50,8 @@ export function nbdUri({ socket, exportName }: NbdTarget): string {
 }
 
 /**
- * The command for a load. Timed loads have a second at most before them that does not count. Blocks of a random load are
- * drawn without memory when it is timed, and each at most once when its amount is given.
+ * The command for a load. Blocks of a random load are drawn without memory when it is timed, and each at most once when its
+ * amount is given.
  */
 export function fioCommand(target: Target, load: Load): string[] {
   const { seconds, bytes, flushEvery, reads, latencyLog } = load;
@@ -65,7 +68,7 @@ export function fioCommand(target: Target, load: Load): string[] {
     `--randseed=${load.seed}`,
     ...(seconds === undefined
       ? [`--io_size=${bytes ?? load.rangeBytes}`]
-      : ['--time_based', '--norandommap', `--runtime=${seconds}`, '--ramp_time=1']),
+      : ['--time_based', '--norandommap', `--runtime=${seconds}`]),
     ...(flushEvery === undefined ? [] : [`--fsync=${flushEvery}`]),
     ...(reads === undefined ? [] : [`--rwmixread=${reads}`]),
     ...(load.endFlush ? ['--end_fsync=1'] : []),
@@ -85,6 +88,7 @@ export async function runFio(command: readonly string[]): Promise<FioResult> {
   const sides = [job.read, job.write].filter(({ total_ios: operations }) => operations > 0);
   const operations = sum(sides.map((side) => side.total_ios));
   return {
+    operations,
     operationsPerSecond: sum(sides.map((side) => side.iops)),
     bytesPerSecond: sum(sides.map((side) => side.bw_bytes)),
     meanLatencyUs: sum(sides.map((side) => side.lat_ns.mean * side.total_ios)) / operations / 1000,

@@ -33,8 +33,8 @@ export function markdown(machine: Machine, reports: readonly RowReport[]): strin
       .map(([name, version]) => `${name} ${version}`)
       .join(', ')}; load average at the start ${loadAverage.map((load) => load.toFixed(1)).join(' ')}`,
     '',
-    '| row | what | against | ours | theirs | ratio (rounds) | bar | | load |',
-    '|---|---|---|---:|---:|---:|---:|---|---:|',
+    '| row | what | against | ours | theirs | ratio (rounds) | bar | | CPU µs per operation | load |',
+    '|---|---|---|---:|---:|---:|---:|---|---:|---:|',
     ...reports.map(tableLine),
   ];
   const notes = reports.flatMap(({ name, measured, error }) =>
@@ -44,7 +44,16 @@ export function markdown(machine: Machine, reports: readonly RowReport[]): strin
 }
 
 function tableLine({ name, what, against, bar, verdict, measured, load }: RowReport): string {
-  const cells = [name, what, against ?? '', ...figures(measured), showBar(bar), verdict, load.toFixed(1)];
+  const cells = [
+    name,
+    what,
+    against ?? '',
+    ...figures(measured),
+    showBar(bar),
+    verdict,
+    cpu(measured),
+    load.toFixed(1),
+  ];
   return `| ${cells.join(' | ')} |`;
 }
 
@@ -56,6 +65,12 @@ function figures(measured: Measured | undefined): [string, string, string] {
     theirs ? `${show(median(theirs))} ${unit}` : '',
     ratio ? `${ratio.value.toFixed(2)} (${ratio.lowest.toFixed(2)}–${ratio.highest.toFixed(2)})` : '',
   ];
+}
+
+function cpu(measured: Measured | undefined): string {
+  if (!measured?.cpuUs) return '';
+  const { ours, theirs } = measured.cpuUs;
+  return `${show(median(ours))} / ${show(median(theirs))}`;
 }
 
 function showBar(bar: Bar | undefined): string {

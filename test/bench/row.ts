@@ -24,6 +24,8 @@ export interface Measured {
   readonly theirs?: readonly number[];
   /** What the bar is compared with: without it, the median of ours. Above 1 is better for us unless the row says otherwise. */
   readonly ratio?: Ratio;
+  /** The processor's time per operation in microseconds, of the processes of each side without fio's. */
+  readonly cpuUs?: { readonly ours: readonly number[]; readonly theirs: readonly number[] };
   readonly notes?: readonly string[];
 }
 

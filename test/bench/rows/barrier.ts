@@ -28,8 +28,8 @@ async function snapshotsUnderLoad(bench: Bench, volume: MirroredVolume, round: n
   bench.note(command);
   await bench.settle();
   const load = runFio(command);
-  // Past the part that does not count, at which fio begins to write its log.
-  await pause(1500);
+  // Past fio's start.
+  await pause(1000);
   const windows: { from: number; to: number }[] = [];
   const takenMs: number[] = [];
   for (let index = 0; index < snapshotsPerRound; index += 1) {

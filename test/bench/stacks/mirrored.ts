@@ -48,7 +48,12 @@ export async function createMirrored(
   const mirrors = [{ name: standby.node, address: standby.mirrorAddress, mode: 'synchronous' as const }];
   const { nbd } = await primary.client.putVolume(name, { ...common, role: 'primary', mirrors });
   await untilInSync(primary, name);
-  return { name, primary, standby, target: { kind: 'nbd', socket: nbd, exportName: name } };
+  return {
+    name,
+    primary,
+    standby,
+    target: { kind: 'nbd', socket: nbd, exportName: name, pids: () => [primary.pid, standby.pid] },
+  };
 }
 
 export async function untilInSync(primary: BenchAgent, volume: string): Promise<void> {

@@ -22,6 +22,7 @@ export interface QemuDaemon {
   readonly folder: string;
   readonly target: NbdTarget;
   readonly qmp: QmpClient;
+  readonly pid: number;
 }
 
 export function qemuPair(bench: Bench): Promise<QemuPair> {
@@ -30,7 +31,7 @@ export function qemuPair(bench: Bench): Promise<QemuPair> {
     const primary = await startQemu(bench);
     await mirror(bench, primary, standby);
     await fill(bench, primary.target);
-    return { target: primary.target, standby };
+    return { target: { ...primary.target, pids: () => [primary.pid, standby.pid] }, standby };
   });
 }
 
@@ -39,7 +40,7 @@ async function startQemu(bench: Bench): Promise<QemuDaemon> {
   const image = await allocate(join(folder, 'disk.img'), bench.options.volumeBytes);
   const target: NbdTarget = { kind: 'nbd', socket: join(folder, 'nbd.sock'), exportName: 'disk' };
   const qmpSocket = join(folder, 'qmp.sock');
-  await startExport(bench, 'qemu-storage-daemon', folder, qmpSocket, [
+  const { pid } = await startExport(bench, 'qemu-storage-daemon', folder, qmpSocket, [
     'qemu-storage-daemon',
     ...['--chardev', `socket,id=qmp,path=${qmpSocket},server=on,wait=off`, '--monitor', 'chardev=qmp'],
     ...['--blockdev', `driver=file,node-name=file,filename=${image},aio=io_uring,cache.direct=off,discard=unmap`],
@@ -49,7 +50,7 @@ async function startQemu(bench: Bench): Promise<QemuDaemon> {
   ]);
   const qmp = await QmpClient.connect(qmpSocket);
   bench.cleanUp(async () => qmp.close());
-  return { folder, target, qmp };
+  return { folder, target, qmp, pid };
 }
 
 async function mirror(bench: Bench, primary: QemuDaemon, standby: QemuDaemon): Promise<void> {

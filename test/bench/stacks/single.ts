@@ -18,7 +18,7 @@ export function singleVolume(bench: Bench): Promise<ServedFile> {
     const agent = await BenchAgent.start(bench, { node: 's' });
     const size = bench.options.volumeBytes;
     const { nbd } = await agent.client.putVolume('vol', { size, pool: 'main', role: 'primary', epoch: 1 });
-    const target: NbdTarget = { kind: 'nbd', socket: nbd, exportName: 'vol' };
+    const target: NbdTarget = { kind: 'nbd', socket: nbd, exportName: 'vol', pids: () => [agent.pid] };
     await fill(bench, target);
     return { target, path: await dataFile(join(agent.folder, 'main'), size) };
   });
@@ -30,12 +30,12 @@ export function qemuNbd(bench: Bench): Promise<ServedFile> {
     const folder = await bench.folder('q');
     const path = await allocate(join(folder, 'disk.img'), bench.options.volumeBytes);
     const target: NbdTarget = { kind: 'nbd', socket: join(folder, 'nbd.sock'), exportName: 'disk' };
-    await startExport(bench, 'qemu-nbd', folder, target.socket, [
+    const daemon = await startExport(bench, 'qemu-nbd', folder, target.socket, [
       ...['qemu-nbd', '--persistent', '--shared=16', '--format=raw', '--cache=writeback', '--aio=io_uring'],
       ...['--discard=unmap', `--export-name=${target.exportName}`, `--socket=${target.socket}`, path],
     ]);
     await fill(bench, target);
-    return { target, path };
+    return { target: { ...target, pids: () => [daemon.pid] }, path };
   });
 }
 
