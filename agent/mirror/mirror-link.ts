@@ -310,7 +310,7 @@ export class MirrorLink {
         welcome: (welcome) => void this.#onWelcome(channel, welcome),
         refused: (refuse) => this.#onRefused(refuse),
         resyncAccepted: () => this.#onResyncAccepted(channel),
-        confirmed: () => this.#event({ type: 'confirmed' }),
+        confirmed: () => this.#onConfirmed(),
         closed: (reason) => this.#disconnected(channel, reason),
       },
       clock,
@@ -391,6 +391,12 @@ export class MirrorLink {
       .catch((error: unknown) => channel.destroy(`resync: ${errorMessage(error)}`));
   }
 
+  #onConfirmed(): void {
+    // Only now is what the scan has copied on the standby's stable storage; a restart of both must not forget it before.
+    if (this.#state.phase === 'Confirming') this.record.scanned = true;
+    this.#event({ type: 'confirmed' });
+  }
+
   // --- The state machine ----------------------------------------------------------------------------------------
 
   #event(event: MirrorEvent): void {
@@ -432,7 +438,6 @@ export class MirrorLink {
       case 'retryQuestion':
         return this.#askAgainLater();
       case 'sendResyncEnd':
-        this.record.scanned = true;
         return channel?.endResync();
       case 'sendInSync':
         return this.#sendInSync(channel);

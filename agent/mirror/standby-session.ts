@@ -34,8 +34,11 @@ export interface StandbyCopy {
   becomeInSync(inSync: InSync): Promise<void>;
   /** Takes a snapshot at this point of the stream; resolves when it is Ready. */
   takeSnapshot(barrier: Barrier): Promise<BarrierRecord>;
-  /** The copy can no longer follow the primary. */
-  failed(error: unknown): void;
+  /**
+   * What was reported as held could not be applied, or not synced: the copy lacks it, also after this session has ended.
+   * Resolves when the copy is marked as such.
+   */
+  failed(error: unknown): Promise<void>;
   ended(session: StandbySession): void;
 }
 
@@ -66,9 +69,13 @@ export class StandbySession {
   #paused = false;
   /** Operations that the device has not finished. */
   readonly #applying = new Set<Promise<void>>();
+  /** Syncs that have not ended. */
+  readonly #syncing = new Set<Promise<void>>();
   /** JSON frames are dealt with one after the other; the frames behind them wait. */
   #backlog: Frame[] = [];
   #busy = false;
+  /** The step under way while busy. */
+  #step: Promise<void> = Promise.resolve();
   /** Digest requests that wait for their turn. */
   #digesting = 0;
   #digestsSent: Promise<void> = Promise.resolve();
@@ -102,6 +109,7 @@ export class StandbySession {
     this.#phase = 'ended';
     this.#backlog = [];
     this.#connection.destroy(new Error(reason));
+    await this.#step;
     await this.#drained();
   }
 
@@ -141,7 +149,13 @@ export class StandbySession {
       }
     }
     if (held) this.#sendHeld();
-    for (const frame of frames.slice(0, count)) this.#apply(frame);
+    try {
+      for (const frame of frames.slice(0, count)) this.#apply(frame);
+    } catch (error) {
+      // The frames behind it have been reported as held as well.
+      void this.#notApplied(error);
+      return;
+    }
     for (const frame of frames.slice(count)) this.#backlog.push(frame);
     if (!this.#busy && count < frames.length) this.#continue();
     this.#regulate();
@@ -231,7 +245,7 @@ export class StandbySession {
     if (!completion) return;
     this.#queuedBytes += bytes;
     const applied: Promise<void> = completion
-      .catch((error: unknown) => this.#fail(error))
+      .catch((error: unknown) => this.#notApplied(error))
       .then(() => {
         this.#queuedBytes -= bytes;
         this.#applying.delete(applied);
@@ -250,16 +264,17 @@ export class StandbySession {
   }
 
   async #drained(): Promise<void> {
-    while (this.#applying.size > 0) await Promise.all(this.#applying);
+    while (this.#applying.size + this.#syncing.size > 0) await Promise.all([...this.#applying, ...this.#syncing]);
   }
 
   /** Syncs everything that has been applied or is being applied now, then reports it. */
   #sync(report: () => void): void {
-    const applied = Promise.all(this.#applying);
-    applied
+    const synced: Promise<void> = Promise.all(this.#applying)
       .then(() => this.#copy.device.flush())
       .then(report)
-      .catch((error: unknown) => this.#fail(error));
+      .catch((error: unknown) => this.#notApplied(error))
+      .finally(() => this.#syncing.delete(synced));
+    this.#syncing.add(synced);
   }
 
   #digest({ offset, length, sequence }: Frame): void {
@@ -333,7 +348,7 @@ export class StandbySession {
   /** Runs a step during which no later frame is looked at. */
   #quietly(work: () => Promise<void>): void {
     this.#busy = true;
-    work()
+    this.#step = work()
       .catch((error: unknown) => this.#fail(error))
       .finally(() => {
         this.#busy = false;
@@ -371,6 +386,12 @@ export class StandbySession {
     this.#connection.send(this.#headers.encode(type, 0, payload.length), payload);
   }
 
+  /** Whatever became of the link meanwhile: the copy must not count as complete any more. */
+  async #notApplied(error: unknown): Promise<void> {
+    this.#fail(error);
+    await this.#copy.failed(error);
+  }
+
   /** Something went wrong that this link cannot survive. The primary is told, so that it need not wait. */
   #fail(error: unknown): void {
     if (this.#ended) return;
@@ -378,7 +399,6 @@ export class StandbySession {
     this.#sendJson(frameTypes.failed, { message: errorMessage(error) });
     this.#phase = 'ended';
     this.#backlog = [];
-    if (errorCode(error) === 'Io') this.#copy.failed(error);
     // Ends after what is queued has gone out.
     this.#clock.soon(() => this.#connection.destroy());
   }

@@ -113,7 +113,7 @@ export function refuseMirror(
     beginResync: refused,
     becomeInSync: refused,
     takeSnapshot: refused,
-    failed: () => undefined,
+    failed: async () => undefined,
     ended: () => undefined,
   };
   new StandbySession(connection, copy, log, clock);

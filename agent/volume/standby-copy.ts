@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { PrepareResult, VolumeView } from '../api/contract/volumes.ts';
 import type { BlockDevice } from '../core/block-device.ts';
@@ -13,12 +13,15 @@ import type { VolumeStack } from './volume-stack.ts';
 
 /** The internal snapshot of the last consistent image, kept while a resync overwrites it (rule 12). */
 const safetySnapshot = 'safety';
+/** How long a resync waits for it. Below the acknowledgement timeout. */
+const safetyMs = 3_000;
 
 /**
  * A copy in the role of standby: decides which primary may write to it, and keeps on disk what it is worth.
  *
  * Invariants
- * - At most one session reaches the device; the next one is answered only after the one before has ended and drained.
+ * - At most one session reaches the device; the next one is answered only after the one before has ended and drained,
+ *   also if its connection was lost long ago.
  * - An epoch below the record's, or below one it was prepared for, is refused; a higher one is on disk before it is
  *   answered.
  * - `clean` and `consistent` are false on disk before the first write of a resync, and true again only on the word of
@@ -31,7 +34,12 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   readonly #clock: Clock;
   readonly #onFailed: (message: string) => void;
   readonly device: BlockDevice;
+  /** The link that is up. */
   #session: StandbySession | undefined;
+  /** The last one that was admitted: what it has not applied yet may still reach the device. */
+  #admitted: StandbySession | undefined;
+  /** Something that was reported as held is not here, until the next resync. */
+  #incomplete = false;
   /** Admissions, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -71,7 +79,7 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     // Nothing is written here any more before the next resync begins: an unclean end takes nothing from this copy.
     await this.#store.update((record) => ({ ...record, running: false }));
     const { clean, consistent, dataEpoch } = this.#store.record.standby;
-    return { epoch, clean, consistent, dataEpoch };
+    return { epoch, clean: clean && !this.#incomplete, consistent: consistent && !this.#incomplete, dataEpoch };
   }
 
   async stop(): Promise<void> {
@@ -89,6 +97,7 @@ export class StandbyCopyOfVolume implements StandbyCopy {
       if (hello.epoch > this.#store.record.epoch)
         await this.#store.update((record) => ({ ...record, epoch: hello.epoch }));
       this.#session = session;
+      this.#admitted = session;
       const { blank, consistent, clean, dataEpoch, baseId } = this.#store.record.standby;
       return {
         protocol: protocolVersion,
@@ -103,6 +112,7 @@ export class StandbyCopyOfVolume implements StandbyCopy {
 
   async beginResync({ baseId, epoch }: ResyncBegin): Promise<void> {
     await this.#keepConsistentImage();
+    this.#incomplete = false;
     const standby = { blank: false, consistent: false, clean: false, dataEpoch: epoch, baseId };
     await this.#store.update((record) => ({ ...record, running: true, standby: { ...record.standby, ...standby } }));
   }
@@ -119,8 +129,11 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     return takeOn(this.#cow, this.#store.record.volume, barrier);
   }
 
-  failed(error: unknown): void {
-    this.#onFailed(errorMessage(error));
+  async failed(error: unknown): Promise<void> {
+    this.#incomplete = true;
+    if (errorCode(error) === 'Io') this.#onFailed(errorMessage(error));
+    // If not even this can be written down, the process still knows, and after its end the copy is not clean anyway.
+    await this.#updateStandby({ clean: false, consistent: false }).catch(() => undefined);
   }
 
   ended(session: StandbySession): void {
@@ -132,11 +145,13 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   async #keepConsistentImage(): Promise<void> {
     const { consistent, blank } = this.#store.record.standby;
     if (!this.#cow || !consistent || blank || this.#cow.snapshot(safetySnapshot)) return;
+    const taking = this.#cow.takeSnapshot(safetySnapshot, {
+      takenAt: new Date(this.#clock.wallTimeMs()).toISOString(),
+      internal: true,
+    });
     try {
-      await this.#cow.takeSnapshot(safetySnapshot, {
-        takenAt: new Date(this.#clock.wallTimeMs()).toISOString(),
-        internal: true,
-      });
+      // Its barrier is passed with the call; a buffer that does not answer must not keep the mirror down (rule 16).
+      await Promise.race([taking, this.#deadline()]);
     } catch (error) {
       this.#log.warn(
         { error: errorMessage(error) },
@@ -145,13 +160,21 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     }
   }
 
+  #deadline(): Promise<never> {
+    return new Promise((_, reject) => {
+      const late = () => reject(new UnderstudyError('Timeout', `the snapshot buffer took longer than ${safetyMs} ms`));
+      this.#clock.after(safetyMs, late);
+    });
+  }
+
   async #dropConsistentImage(): Promise<void> {
     if (this.#cow?.snapshot(safetySnapshot)) await this.#cow.deleteSnapshot(safetySnapshot);
   }
 
   async #endSession(reason: string): Promise<void> {
-    const session = this.#session;
+    const session = this.#admitted;
     this.#session = undefined;
+    this.#admitted = undefined;
     await session?.end(reason);
   }
 

@@ -90,6 +90,7 @@ export class Checkers {
     const { violations, trace, arbiter } = this.#world;
     trace.note('client', `failed on ${node.name}: ${errorCode(error)} ${errorMessage(error)}`);
     if (node.dataTrouble || life.phase === 'past') return;
+    if (errorCode(error) === 'NoSpace' && node.dataFull) return;
     if (errorCode(error) === 'Closed' && node.life !== life) return;
     if (errorCode(error) === 'Fenced' && arbiter.object.epoch > life.epoch) return;
     violations.report('7', `an operation on ${node.name} failed: ${errorCode(error)} ${errorMessage(error)}`);

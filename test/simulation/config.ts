@@ -49,6 +49,7 @@ function faultsFor(random: Random): FaultWeights {
     'buffer fails': seldom(),
     'buffer hangs': seldom(),
     'buffer recovers': 1,
+    'data disk full': seldom(),
     'data disk fails': seldom() / 4,
     'orderly restart': seldom(),
   };

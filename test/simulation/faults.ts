@@ -20,6 +20,7 @@ export type FaultKind =
   | 'buffer fails'
   | 'buffer hangs'
   | 'buffer recovers'
+  | 'data disk full'
   | 'data disk fails'
   | 'orderly restart';
 
@@ -108,6 +109,9 @@ export class Faults {
       case 'buffer recovers':
         for (const each of nodes) this.#recover(each);
         return;
+      case 'data disk full':
+        if (config.sparse) this.#fill(node);
+        return;
       case 'data disk fails':
         if (nodes.some((each) => each.dataTrouble)) return;
         node.dataTrouble = true;
@@ -130,8 +134,17 @@ export class Faults {
     for (const node of nodes) {
       this.#recover(node);
       node.dataDisk.failing = {};
+      node.dataDisk.capacityBytes = Number.POSITIVE_INFINITY;
       node.boot();
     }
+  }
+
+  #fill(node: SimulatedNode): void {
+    node.dataFull = true;
+    node.dataDisk.capacityBytes = node.dataDisk.usedBytes;
+    this.#world.scheduler.after(this.#random.below(8_000), () => {
+      node.dataDisk.capacityBytes = Number.POSITIVE_INFINITY;
+    });
   }
 
   #recover(node: SimulatedNode): void {

@@ -56,6 +56,8 @@ export class SimulatedNode {
   /** A disk was made to fail here; from then on errors of it are no violations. */
   dataTrouble = false;
   bufferTrouble = false;
+  /** The disk of a sparse volume was full at some time: writes may have failed here. */
+  dataFull = false;
 
   constructor(options: NodeOptions) {
     this.#options = options;
@@ -239,7 +241,8 @@ export class SimulatedNode {
   #cannotStart(error: unknown): void {
     const { trace, violations } = this.#options;
     trace.note(this.name, `cannot start: ${errorMessage(error)}`);
-    if (!this.dataTrouble) violations.report('8', `${this.name} cannot start: ${errorMessage(error)}`);
+    if (!this.dataTrouble && !this.dataFull)
+      violations.report('8', `${this.name} cannot start: ${errorMessage(error)}`);
   }
 
   #end(machine: boolean): void {
