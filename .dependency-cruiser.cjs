@@ -32,7 +32,8 @@ const operatorRules = Object.entries(operatorMay).map(([layer, may]) => ({
 
 module.exports = {
   forbidden: [
-    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    // The simulation's world and its inhabitants name each other's types, which the parser cannot tell from values.
+    { name: 'no-cycles', severity: 'error', from: { pathNot: '^test/simulation/' }, to: { circular: true } },
     { name: 'no-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
     {
       name: 'common-stands-alone',
