@@ -240,7 +240,8 @@ export class SimulatedDisk implements StorageDirectory {
   }
 
   #checkSpace(moreBytes: number): void {
-    if (moreBytes > 0 && this.usedBytes + moreBytes > this.capacityBytes) throw new UnderstudyError('NoSpace', 'simulated: disk full');
+    if (moreBytes > 0 && this.usedBytes + moreBytes > this.capacityBytes)
+      throw new UnderstudyError('NoSpace', 'simulated: disk full');
   }
 
   /** Runs an operation at once, or a little later with the probability of `slowness`. */
