@@ -97,6 +97,8 @@ export class MirrorLink {
   #state: MirrorState;
   #channel: StandbyChannel | undefined;
   #resync: Resync | undefined;
+  /** The last attempt is over, and what it had taken from the differences is back in there. */
+  #resyncOver: Promise<void> = Promise.resolve();
   /** Waiting for a standby that is not there; complete when it is in sync again or no longer needed. */
   readonly #stranded = new AcknowledgementQueue();
   #effects: Promise<void> = Promise.resolve();
@@ -354,6 +356,8 @@ export class MirrorLink {
   // --- What the standby says ------------------------------------------------------------------------------------
 
   async #onWelcome(channel: StandbyChannel, { baseId, blank }: Welcome): Promise<void> {
+    await this.#resyncOver;
+    if (channel !== this.#channel) return;
     if (this.#state.phase !== 'Handshaking') return channel.destroy('the standby sent a welcome out of turn');
     const sameBase = this.record.baseId !== undefined && this.record.baseId === baseId;
     const base = sameBase ? this.record.baseId : this.#options.newBaseId();
@@ -386,7 +390,7 @@ export class MirrorLink {
     const { base, localWritePending } = this.#options;
     const resync = new Resync(this.#differences, base, channel, localWritePending, this.#log);
     this.#resync = resync;
-    resync
+    this.#resyncOver = resync
       .run(() => this.#event({ type: 'copied' }))
       .catch((error: unknown) => channel.destroy(`resync: ${errorMessage(error)}`));
   }

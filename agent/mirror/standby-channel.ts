@@ -163,6 +163,7 @@ export class StandbyChannel {
 
   /** The standby's digests of the range as of this point of the stream. */
   requestDigests({ offset, length }: Range): Promise<Buffer> {
+    if (this.#closed) return Promise.reject(linkDown());
     return new Promise((resolve, reject) => {
       this.#digests.push({ resolve, reject });
       this.#sequence += 1;
@@ -172,17 +173,21 @@ export class StandbyChannel {
     });
   }
 
+  /** @throws UnderstudyError Unavailable when the connection has ended: what it left behind is accounted for already */
   sendResyncData(range: Range, content: Buffer): void {
+    this.#checkUp();
     this.write(range, content, frameFlags.resync);
   }
 
+  /** @throws as sendResyncData */
   sendResyncZeroes(range: Range, keepAllocated: boolean): void {
+    this.#checkUp();
     this.zero(range, frameFlags.resync | (keepAllocated ? frameFlags.keepAllocated : 0));
   }
 
   /** Resolves when so little is in flight that a resync may send more. Rejects when the connection ends. */
   room(): Promise<void> {
-    if (this.#closed) return Promise.reject(new UnderstudyError('Unavailable', 'the link to the standby is down'));
+    if (this.#closed) return Promise.reject(linkDown());
     return new Promise((resolve, reject) => {
       this.#room.push({ resolve, reject });
       // Not at once even if there is room: a resync gives way to the guest after each piece.
@@ -201,6 +206,10 @@ export class StandbyChannel {
   strand(stranded: AcknowledgementQueue): void {
     this.#held.moveTo(stranded);
     this.#synced.moveTo(stranded);
+  }
+
+  #checkUp(): void {
+    if (this.#closed) throw linkDown();
   }
 
   #ended(reason: Error | undefined): void {
@@ -302,6 +311,10 @@ export class StandbyChannel {
     const payload = encodeJson(message);
     this.#connection.send(this.#headers.encode(type, 0, payload.length, sequence), payload);
   }
+}
+
+function linkDown(): UnderstudyError {
+  return new UnderstudyError('Unavailable', 'the link to the standby is down');
 }
 
 type JsonFrameType =

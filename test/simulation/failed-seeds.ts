@@ -6,4 +6,5 @@ export const failedSeeds: readonly { readonly seed: number; readonly defect: str
   { seed: 59, defect: 'the same, where the promotion was given up' },
   { seed: 65, defect: 'a prepared standby that crashed before it was told could not become primary any more' },
   { seed: 2079, defect: 'the same, with a primary that was fenced already' },
+  { seed: 12, defect: 'what a resync sent on a link that was down already was recorded nowhere' },
 ];

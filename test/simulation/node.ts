@@ -93,12 +93,14 @@ export class SimulatedNode {
     this.#turn = Promise.resolve();
     network.listen(this.name, { scope, accept: (connection) => this.#accept(connection) });
     trace.note(this.name, 'boots');
+    let created = true;
     void this.#inTurn(async () => {
       const record = await loadRecord(this.#directory(), this.name);
       if (!record) return;
+      created = record.created;
       await this.#options.variant.beforeStart?.(this.dataDisk);
       await this.#open(this.#options.variant.record?.(record) ?? record, false);
-    }).catch((error: unknown) => this.#cannotStart(error));
+    }).catch((error: unknown) => this.#cannotStart(error, created));
   }
 
   /** The process is killed; the page cache stays. */
@@ -238,11 +240,12 @@ export class SimulatedNode {
     }
   }
 
-  #cannotStart(error: unknown): void {
+  #cannotStart(error: unknown, created: boolean): void {
     const { trace, violations } = this.#options;
     trace.note(this.name, `cannot start: ${errorMessage(error)}`);
-    if (!this.dataTrouble && !this.dataFull)
-      violations.report('8', `${this.name} cannot start: ${errorMessage(error)}`);
+    // A buffer that fails while the volume is created makes the creation fail.
+    const excused = this.dataTrouble || this.dataFull || (this.bufferTrouble && !created);
+    if (!excused) violations.report('8', `${this.name} cannot start: ${errorMessage(error)}`);
   }
 
   #end(machine: boolean): void {
