@@ -12,8 +12,8 @@ export interface BenchOptions {
   /** Where the volumes of both sides are, all on one file system. */
   readonly directory: string;
   readonly jsonFile: string | undefined;
-  /** Where agents leave profiles of the processor when they end. */
-  readonly profileDirectory: string | undefined;
+  /** Flags of Node.js for the agents, e.g. of its profiler. */
+  readonly nodeFlags: readonly string[];
   readonly quick: boolean;
   readonly list: boolean;
 }
@@ -25,7 +25,7 @@ export const usage = `npm run bench -- [options]
   --size MIB      size of the volumes (1024)
   --directory D   where the volumes go (the folder for temporary files)
   --json FILE     write everything measured to a file
-  --profile D     agents run with --cpu-prof and leave their profiles in this folder
+  --node-flags F  flags of Node.js for the agents, e.g. '--cpu-prof --cpu-prof-dir=/tmp/profiles'
   --quick         2 rounds of 1 second, volumes of 256 MiB
   --list          names the rows`;
 
@@ -40,7 +40,7 @@ export function parseOptions(args: string[]): BenchOptions {
       size: { type: 'string' },
       directory: { type: 'string' },
       json: { type: 'string' },
-      profile: { type: 'string' },
+      'node-flags': { type: 'string', default: '' },
       quick: { type: 'boolean', default: false },
       list: { type: 'boolean', default: false },
     },
@@ -53,7 +53,7 @@ export function parseOptions(args: string[]): BenchOptions {
     volumeBytes: positive('size', values.size, quick ? 256 : 1024) * 1024 * 1024,
     directory: resolve(values.directory ?? tmpdir()),
     jsonFile: values.json === undefined ? undefined : resolve(values.json),
-    profileDirectory: values.profile === undefined ? undefined : resolve(values.profile),
+    nodeFlags: values['node-flags'].split(' ').filter((flag) => flag !== ''),
     quick,
     list: values.list,
   };

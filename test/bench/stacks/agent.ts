@@ -58,9 +58,14 @@ export class BenchAgent {
     const url = `${authority ? 'https' : 'http'}://${addresses.api}`;
     const operator = authority && { ca: authority.ca, ...(await authority.issue({ role: 'operator', name: 'bench' })) };
     const client = new HttpAgentClient({ node, url, tls: operator, writeTimeoutMs: 600_000 });
-    const profile = bench.options.profileDirectory;
-    const flags = profile === undefined ? [] : ['--cpu-prof', '--cpu-prof-dir', profile];
-    const command = onCore(core, [process.execPath, ...flags, program, 'agent', '--config', configFile]);
+    const command = onCore(core, [
+      process.execPath,
+      ...bench.options.nodeFlags,
+      program,
+      'agent',
+      '--config',
+      configFile,
+    ]);
     bench.note(command);
     const agent = new BenchAgent(node, folder, addresses, client, command);
     bench.cleanUp(() => agent.stop('SIGTERM'));
