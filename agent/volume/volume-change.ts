@@ -128,8 +128,14 @@ function checkShape(current: VolumeRecord, spec: VolumeSpec): void {
 }
 
 function changeRole(current: VolumeRecord, spec: VolumeSpec): VolumeRecord {
-  const { buffer: _, unusable: __, ...rest } = current;
-  const base: VolumeRecord = { ...rest, ...settingsOf(spec), mirrorRecords: [] };
+  const { buffer: _, unusable, ...rest } = current;
+  const base: VolumeRecord = {
+    ...rest,
+    ...settingsOf(spec),
+    mirrorRecords: [],
+    // A newer epoch ends a fence. A disk that failed for good is not trusted again in any role (rule 15).
+    ...(unusable?.state === 'Failed' ? { unusable } : {}),
+  };
   if (spec.role === 'standby') {
     // What it wrote as a primary may be missing elsewhere, so nothing of it counts until a primary has confirmed it.
     const { preparedEpoch: ___, baseId: ____, ...standby } = current.standby;

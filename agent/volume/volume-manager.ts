@@ -130,7 +130,7 @@ export class VolumeManager implements VolumeService {
       const slot = this.#slots.get(volume);
       const change = planChange(volume, await slot?.record(), spec, blank);
       if (!slot) return { created: true, view: await this.#create(change.record) };
-      await this.#apply(slot, change);
+      await this.#apply(slot, change, spec);
       return { created: false, view: await slot.view() };
     });
   }
@@ -268,15 +268,24 @@ export class VolumeManager implements VolumeService {
     }
   }
 
-  async #apply(slot: VolumeSlot, { kind, record }: VolumeChange): Promise<void> {
-    if (kind === 'mirrors' && slot.running) return slot.host.call('setMirrors', record.mirrors, record.onLoss);
+  async #apply(slot: VolumeSlot, { kind, record: asked }: VolumeChange, spec: VolumeSpec): Promise<void> {
+    if (kind === 'mirrors' && slot.running) return slot.host.call('setMirrors', asked.mirrors, asked.onLoss);
     if (kind === 'none' && slot.running) return;
     if (kind === 'restart') await checkUnused(slot, 'changed in this way');
-    const before = await slot.stop();
-    const folder = await DiskDirectory.open(this.#pools.folderOf(record.pool, slot.volume));
-    if (before.buffer && !record.buffer) await this.#dropBuffer(before, folder);
-    await saveRecord(folder, record);
-    await slot.start(record);
+    const stopped = await slot.stop();
+    const where = this.#pools.folderOf(asked.pool, slot.volume);
+    const folder = await DiskDirectory.open(where);
+    // What the copy is worth may have changed until it had stopped, and a thread that died has left no word: the disk knows.
+    const before = (await loadRecord(folder, where)) ?? stopped;
+    let record = before;
+    try {
+      const changed = planChange(slot.volume, before, spec).record;
+      if (before.buffer && !changed.buffer) await this.#dropBuffer(before, folder);
+      await saveRecord(folder, changed);
+      record = changed;
+    } finally {
+      await slot.start(record);
+    }
   }
 
   async #dropBuffer({ buffer, volume }: VolumeRecord, data: DiskDirectory): Promise<void> {

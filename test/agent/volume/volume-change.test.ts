@@ -82,6 +82,20 @@ describe('promotion', () => {
   });
 });
 
+describe('a copy that must not be used', () => {
+  const primary = planChange('v', undefined, spec({ role: 'primary' })).record;
+
+  test('is used again as a standby if it was fenced only', () => {
+    const fenced: VolumeRecord = { ...primary, unusable: { state: 'Fenced', reason: 'a newer epoch exists' } };
+    expect(planChange('v', fenced, spec({ epoch: 4 })).record.unusable).toBeUndefined();
+  });
+
+  test('is not if its disk failed', () => {
+    const failed: VolumeRecord = { ...primary, unusable: { state: 'Failed', reason: 'a sync failed' } };
+    expect(planChange('v', failed, spec({ epoch: 4 })).record.unusable).toEqual(failed.unusable);
+  });
+});
+
 describe('the record on disk', () => {
   test('comes back as it was', () => {
     expect(decodeRecord(encodeRecord(standby()), 'here')).toEqual(standby());
