@@ -12,10 +12,15 @@ export interface ArbiterQuestion {
  * Whoever decides, with one compare-and-swap, whether a standby is outdated or a new primary is made. An answer of
  * `granted` was read back; `refused` means that a newer epoch exists; everything else, a lost reply too, is
  * `unreachable`, and the question is asked again.
+ *
+ * A grant makes every other question of the same volume void that is still under way: one that was given up on and
+ * arrives late must fail (a compare-and-swap on the version of the object, also where the object says so already).
  */
 export interface Arbiter {
   markOutdated(question: ArbiterQuestion): Promise<ArbiterAnswer>;
   markInSync(question: ArbiterQuestion): Promise<ArbiterAnswer>;
+  /** Outdated as well, because the mirror is taken from the volume; the primary goes on only when it is granted. */
+  markDropped(question: ArbiterQuestion): Promise<ArbiterAnswer>;
 }
 
 /**
@@ -26,5 +31,7 @@ export function noArbiter(onLoss: 'suspend' | 'continue'): Arbiter {
   return {
     markOutdated: async () => (onLoss === 'continue' ? 'granted' : 'unreachable'),
     markInSync: async () => 'granted',
+    // The order to drop it is the word of whoever gives it.
+    markDropped: async () => 'granted',
   };
 }

@@ -8,13 +8,8 @@ import { Acknowledgement } from './acknowledgement.ts';
 import type { Arbiter } from './arbiter.ts';
 import type { IntentBitmap } from './intent-bitmap.ts';
 import type { Barrier, BarrierRecord } from './messages.ts';
-import {
-  type Connector,
-  MirrorLink,
-  type MirrorRecord,
-  type MirrorTiming,
-  type VolumeIdentity,
-} from './mirror-link.ts';
+import { MirrorLink } from './mirror-link.ts';
+import type { Connector, MirrorRecord, MirrorTiming, VolumeIdentity } from './mirror-link-options.ts';
 
 export interface MirrorSpec {
   readonly name: string;
@@ -110,23 +105,31 @@ export class MirrorDevice implements BlockDevice {
     this.#scheduleCheckpoint();
   }
 
-  /** Adds, removes and re-addresses mirrors; those that stay as they are keep their links. */
+  /**
+   * Adds, removes and re-addresses mirrors; those that stay as they are keep their links.
+   * @throws UnderstudyError Fenced; Unavailable (a standby that is needed cannot be given up now; try again)
+   */
   async setMirrors(mirrors: readonly MirrorSpec[]): Promise<void> {
     const wanted = new Map(mirrors.map((spec) => [spec.name, spec]));
-    const records = new Map<string, MirrorRecord>();
+    const replaced = new Map<string, MirrorLink>();
     for (const link of this.#linkList) {
       const spec = wanted.get(link.name);
       if (spec && spec.address === link.address && spec.mode === link.mode) continue;
-      if (spec) records.set(link.name, link.record);
+      if (spec) replaced.set(link.name, link);
+      else await link.release();
+      if (spec) continue;
       this.#links.delete(link.name);
       this.#linkList = [...this.#links.values()];
-      link.release();
       await link.stop();
     }
     for (const spec of mirrors) {
-      if (this.#links.has(spec.name)) continue;
+      const before = replaced.get(spec.name);
+      if (this.#links.has(spec.name) && !before) continue;
       // A link that is made anew has no record of what its standby missed while it was down: the bitmap has it.
-      this.#addLink(spec, records.get(spec.name), [...this.#intent.ranges()]).start();
+      const link = this.#addLink(spec, before?.record, [...this.#intent.ranges()]);
+      before?.handOver(link);
+      await before?.stop();
+      link.start();
     }
     await this.#persist();
     this.#changed();

@@ -1,80 +1,18 @@
 import { assert } from '../../common/assert.ts';
-import type { Clock, Timer } from '../../common/clock.ts';
+import type { Timer } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { MirrorState as MirrorStateName, MirrorView } from '../api/contract/volumes.ts';
-import type { BlockDevice } from '../core/block-device.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Range } from '../core/range.ts';
 import { type Acknowledgement, AcknowledgementQueue } from './acknowledgement.ts';
-import type { Arbiter } from './arbiter.ts';
 import { Differences } from './differences.ts';
 import type { Barrier, BarrierRecord, Refuse, Welcome } from './messages.ts';
+import type { MirrorLinkOptions, MirrorRecord } from './mirror-link-options.ts';
 import { initialMirrorState, type MirrorEffect, type MirrorEvent, type MirrorState, step } from './mirror-state.ts';
 import { frameFlags, protocolVersion } from './protocol.ts';
 import { Resync } from './resync.ts';
 import { StandbyChannel } from './standby-channel.ts';
-
-/** Opens a connection to the mirror listener of a standby's agent, for one volume. */
-export type Connector = (address: string, volume: string) => Promise<Connection>;
-
-export interface VolumeIdentity {
-  readonly volume: string;
-  readonly uid: string | undefined;
-  readonly epoch: number;
-  readonly size: number;
-  readonly blockSize: number;
-}
-
-export interface MirrorTiming {
-  /** How long a standby may owe an answer before it counts as lost. */
-  readonly acknowledgementTimeoutMs: number;
-  readonly heartbeatMs: number;
-  readonly reconnectMs: number;
-  readonly arbiterRetryMs: number;
-}
-
-export const defaultTiming: MirrorTiming = {
-  acknowledgementTimeoutMs: 10_000,
-  heartbeatMs: 2_000,
-  reconnectMs: 250,
-  arbiterRetryMs: 1_000,
-};
-
-/** What a primary keeps on disk about one mirror. */
-export interface MirrorRecord {
-  readonly name: string;
-  /** The resync on which the standby's content is based; without it, everything may differ. */
-  baseId?: string | undefined;
-  /** The scan over the whole volume that this base began with has been finished. */
-  scanned: boolean;
-  /** See MirrorState.needed. */
-  needed: boolean;
-}
-
-export interface MirrorLinkOptions {
-  readonly identity: VolumeIdentity;
-  readonly address: string;
-  readonly mode: 'synchronous' | 'asynchronous';
-  readonly record: MirrorRecord;
-  readonly base: BlockDevice;
-  /** Regions that may differ because the primary stopped in the middle of writes. */
-  readonly suspect: Iterable<Range>;
-  readonly connect: Connector;
-  readonly arbiter: Arbiter;
-  readonly clock: Clock;
-  readonly timing: MirrorTiming;
-  readonly log: Log;
-  /** A name for a new base, unlike any other. */
-  readonly newBaseId: () => string;
-  readonly localWritePending: (range: Range) => boolean;
-  /** Writes the records of all mirrors down; durable when it resolves. */
-  readonly persist: () => Promise<void>;
-  /** The standby knows a newer epoch, or the arbiter does. */
-  readonly onFenced: (message: string) => void;
-  /** Whether writes have to wait for this standby may have changed. */
-  readonly onChange: () => void;
-}
 
 /** Bytes sent and not held by the standby, above which writes that nobody waits for are recorded instead of sent. */
 const skipWindowBytes = 32 * 1024 * 1024;
@@ -106,6 +44,8 @@ export class MirrorLink {
   #generation = 0;
   #connecting = false;
   #stopped = false;
+  /** It is being taken from the volume: the arbiter must not be told anything else of it meanwhile. */
+  #retiring = false;
   #connectedMs = 0;
   #lastHeardMs: number;
   /** When it was last heard of while every write went to it. */
@@ -139,10 +79,36 @@ export class MirrorLink {
     await this.#effects;
   }
 
-  /** The mirror is no longer part of the volume: what waits for the standby need not wait any more. */
-  release(): void {
+  /**
+   * The mirror is taken from the volume: once the standby cannot be promoted, what waits for it need not wait any more.
+   * @throws UnderstudyError Fenced; Unavailable (the arbiter does not answer), then nothing has been changed
+   */
+  async release(): Promise<void> {
+    if (this.#state.needed) {
+      const { arbiter, identity, onFenced } = this.#options;
+      const { volume, uid, epoch } = identity;
+      const question = { volume, uid, epoch, mirror: this.name };
+      this.#retiring = true;
+      const answer = await arbiter.markDropped(question).catch(() => 'unreachable' as const);
+      this.#retiring = answer === 'granted';
+      const message = `mirror ${this.name} cannot be dropped: `;
+      if (answer === 'refused') {
+        onFenced('a newer epoch exists (the arbiter refused to drop a mirror)');
+        throw new UnderstudyError('Fenced', `${message}a newer epoch exists`);
+      }
+      if (answer === 'unreachable') {
+        throw new UnderstudyError('Unavailable', `${message}the arbiter does not answer; try again`);
+      }
+    }
     this.#channel?.strand(this.#stranded);
     this.#stranded.completeAll();
+  }
+
+  /** Another link to the same standby takes this one's place: what waits here waits there. */
+  handOver(next: MirrorLink): void {
+    this.#channel?.strand(this.#stranded);
+    this.#stranded.moveTo(next.#stranded);
+    if (!next.needed) next.#stranded.completeAll();
   }
 
   /** The volume fails: what waits for the standby fails with it. */
@@ -479,6 +445,7 @@ export class MirrorLink {
     const { arbiter, identity } = this.#options;
     const { volume, uid, epoch } = identity;
     const about = { volume, uid, epoch, mirror: this.name };
+    if (this.#retiring) return this.#event({ type: 'arbiter', question, answer: 'unreachable' });
     const asked = question === 'outdated' ? arbiter.markOutdated(about) : arbiter.markInSync(about);
     const answer = await asked.catch(() => 'unreachable' as const);
     if (!this.#stopped) this.#event({ type: 'arbiter', question, answer });

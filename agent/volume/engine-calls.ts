@@ -1,7 +1,7 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
 import type { BarrierRecord } from '../mirror/messages.ts';
-import type { MirrorTiming } from '../mirror/mirror-link.ts';
+import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
 import type { VolumeRecord } from './volume-record.ts';
 import type { Lull, LullFound } from './write-activity.ts';
 

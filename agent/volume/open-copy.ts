@@ -3,8 +3,8 @@ import { UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Arbiter } from '../mirror/arbiter.ts';
-import type { MirrorDevice } from '../mirror/mirror-device.ts';
-import type { Connector, MirrorTiming } from '../mirror/mirror-link.ts';
+import type { MirrorDevice, MirrorSpec } from '../mirror/mirror-device.ts';
+import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { StandbySession } from '../mirror/standby-session.ts';
 import { openPrimary, recordUnusable } from './primary-copy.ts';
 import { refusalOf, StandbyCopyOfVolume } from './standby-copy.ts';
@@ -64,6 +64,20 @@ export async function closeCopy({ store, stack, role }: OpenedCopy): Promise<voi
     await stack.top.close();
   }
   await store.update((record) => ({ ...record, running: false }));
+}
+
+/**
+ * Changes the mirrors, and what happens on their loss, under a copy that is in use.
+ * @throws UnderstudyError Fenced; Unavailable, then the record still has the mirrors of before
+ */
+export async function changeMirrors(
+  { store, role }: OpenedCopy,
+  mirrors: readonly MirrorSpec[],
+  onLoss: VolumeRecord['onLoss'],
+): Promise<void> {
+  await store.update((record) => ({ ...record, onLoss }));
+  if (role.kind === 'primary') await role.mirror.setMirrors(mirrors);
+  await store.update((record) => ({ ...record, mirrors: [...mirrors] }));
 }
 
 async function openRole(options: CopyOptions, store: RecordStore, stack: VolumeStack): Promise<CopyRole> {

@@ -5,7 +5,7 @@ import type { StorageDirectory } from '../core/storage.ts';
 import { type Arbiter, noArbiter } from '../mirror/arbiter.ts';
 import { IntentBitmap } from '../mirror/intent-bitmap.ts';
 import { MirrorDevice } from '../mirror/mirror-device.ts';
-import type { Connector, MirrorTiming } from '../mirror/mirror-link.ts';
+import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import type { RecordStore } from './volume-record.ts';
 import { intentFile, type VolumeStack } from './volume-stack.ts';
 
@@ -52,6 +52,7 @@ function arbiterOf(store: RecordStore): Arbiter {
   return {
     markOutdated: (question) => noArbiter(store.record.onLoss).markOutdated(question),
     markInSync: (question) => noArbiter(store.record.onLoss).markInSync(question),
+    markDropped: (question) => noArbiter(store.record.onLoss).markDropped(question),
   };
 }
 

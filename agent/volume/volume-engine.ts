@@ -5,11 +5,11 @@ import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api
 import type { Connection } from '../core/connection.ts';
 import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorDevice } from '../mirror/mirror-device.ts';
-import type { Connector, MirrorTiming } from '../mirror/mirror-link.ts';
+import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { isBlank } from './blankness.ts';
 import { MeteredDevice } from './metered-device.ts';
-import { type CopyRole, closeCopy, openCopy, refuseMirror } from './open-copy.ts';
+import { type CopyRole, changeMirrors, closeCopy, openCopy, refuseMirror } from './open-copy.ts';
 import { ScratchViews } from './scratch-views.ts';
 import { snapshotView } from './snapshot-view.ts';
 import { type StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
@@ -118,8 +118,7 @@ export class VolumeEngine {
 
   /** Changes the mirrors, and what happens on their loss, under a volume that is in use. */
   async setMirrors(mirrors: readonly MirrorSpec[], onLoss: VolumeRecord['onLoss']): Promise<void> {
-    await this.#store.update((record) => ({ ...record, mirrors: [...mirrors], onLoss }));
-    if (this.#role.kind === 'primary') await this.#role.mirror.setMirrors(mirrors);
+    await changeMirrors({ store: this.#store, stack: this.#stack, role: this.#role }, mirrors, onLoss);
   }
 
   prepare(epoch: number): Promise<PrepareResult> {

@@ -5,7 +5,7 @@ import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import { KeyedLock } from '../core/keyed-lock.ts';
 import { CowDevice } from '../cow/cow-device.ts';
-import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link.ts';
+import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
 import type { LinkTls } from './engine-calls.ts';
 import { MirrorListener } from './mirror-listener.ts';

@@ -1,7 +1,7 @@
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { VolumeView } from '../api/contract/volumes.ts';
-import type { MirrorTiming } from '../mirror/mirror-link.ts';
+import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
 import type { LinkTls } from './engine-calls.ts';
 import type { Pools } from './pools.ts';
 import { VolumeHost } from './volume-host.ts';

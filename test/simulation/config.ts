@@ -52,5 +52,7 @@ function faultsFor(random: Random): FaultWeights {
     'data disk full': seldom(),
     'data disk fails': seldom() / 4,
     'orderly restart': seldom(),
+    'drop mirror': seldom(),
+    'move mirror': seldom(),
   };
 }

@@ -22,7 +22,9 @@ export type FaultKind =
   | 'buffer recovers'
   | 'data disk full'
   | 'data disk fails'
-  | 'orderly restart';
+  | 'orderly restart'
+  | 'drop mirror'
+  | 'move mirror';
 
 /** What goes wrong, when, and where. */
 export class Faults {
@@ -120,6 +122,12 @@ export class Faults {
           node.dataDisk.failing = {};
         });
         return;
+      case 'drop mirror':
+        // Without an arbiter, dropping a mirror is the administrator's word that it will not be promoted.
+        if (config.arbiter === 'swap') void operator.changeMirrors(node, 'drop');
+        return;
+      case 'move mirror':
+        return void operator.changeMirrors(node, 'move');
       case 'orderly restart':
         return void node.restart().catch(() => undefined);
     }

@@ -3,8 +3,8 @@ import type { Connection } from '../../agent/core/connection.ts';
 import type { StorageDirectory } from '../../agent/core/storage.ts';
 import type { Arbiter } from '../../agent/mirror/arbiter.ts';
 import type { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
-import type { MirrorTiming } from '../../agent/mirror/mirror-link.ts';
-import { closeCopy, type OpenedCopy, openCopy, refuseMirror } from '../../agent/volume/open-copy.ts';
+import type { MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
+import { changeMirrors, closeCopy, type OpenedCopy, openCopy, refuseMirror } from '../../agent/volume/open-copy.ts';
 import { planChange } from '../../agent/volume/volume-change.ts';
 import { loadRecord, saveRecord, type VolumeRecord } from '../../agent/volume/volume-record.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
@@ -138,6 +138,7 @@ export class SimulatedNode {
       const asked = planChange(volumeName, await this.#currentRecord(), spec);
       if (asked.kind === 'none' && this.copy) return;
       trace.note(this.name, `put ${spec.role} of epoch ${spec.epoch}: ${asked.kind}`);
+      if (asked.kind === 'mirrors' && this.copy) return changeMirrors(this.copy, asked.record.mirrors, spec.onLoss);
       const synced = this.copy !== undefined;
       if (this.copy) await this.#stop(this.copy);
       const { record } = planChange(volumeName, await this.#currentRecord(), spec);
@@ -276,6 +277,8 @@ export function specOf(
     mirrors: readonly string[];
     bufferBytes: number;
     sparse: boolean;
+    /** Of the mirrors' addresses; every one leads to the node. */
+    port?: number;
   },
 ): VolumeSpec {
   return volumeSpecSchema.parse({
@@ -285,7 +288,7 @@ export function specOf(
     epoch: shape.epoch,
     uid: 'u',
     provisioning: shape.sparse ? 'sparse' : 'thick',
-    mirrors: shape.mirrors.map((name) => ({ name, address: `${name}:1`, mode: 'synchronous' })),
+    mirrors: shape.mirrors.map((name) => ({ name, address: `${name}:${shape.port ?? 1}`, mode: 'synchronous' })),
     ...(shape.bufferBytes > 0 ? { buffer: { pool: 'buffer', capacity: shape.bufferBytes, maxSnapshots } } : {}),
   });
 }

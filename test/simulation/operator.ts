@@ -44,6 +44,25 @@ export class SimulatedOperator {
     await this.#renewIfRefused(object);
   }
 
+  /** Takes a mirror from the primary for a while, or gives it another address; the next round puts it back. */
+  async changeMirrors(which: SimulatedNode, how: 'drop' | 'move'): Promise<void> {
+    const { nodes, config, arbiter, trace } = this.#world;
+    const primary = this.#world.node(arbiter.object.primary);
+    const { record } = primary;
+    if (!primary.isUp || record?.role !== 'primary' || record.epoch !== arbiter.object.epoch) return;
+    const others = nodes.filter((node) => node !== primary && (how === 'move' || node !== which));
+    const spec = specOf(config.volumeBytes, {
+      role: 'primary',
+      epoch: record.epoch,
+      mirrors: others.map(({ name }) => name),
+      bufferBytes: config.bufferBytes,
+      sparse: config.sparse,
+      port: how === 'move' ? 2 : 1,
+    });
+    trace.note('operator', `${how}s mirrors of ${primary.name}`);
+    await primary.put(spec).catch((error: unknown) => trace.note('operator', `cannot ${how}: ${errorMessage(error)}`));
+  }
+
   /** Tries to make a standby primary; gives up wherever something is not as it must be. */
   async promote(target: SimulatedNode, abandon: boolean): Promise<void> {
     if (this.#busy) return;

@@ -47,6 +47,7 @@ export class SimulatedArbiter {
     return {
       markOutdated: (question) => ask(question, 'Outdated'),
       markInSync: (question) => ask(question, 'InSync'),
+      markDropped: (question) => ask(question, 'Outdated'),
     };
   }
 
@@ -82,7 +83,6 @@ export class SimulatedArbiter {
     if (read.primary !== host) return 'refused';
     // It is primary of the newer epoch as well, and is about to be told.
     if (read.epoch !== epoch) return 'unreachable';
-    if (read.copies[mirror] === state) return 'granted';
     const outcome = await this.swap(read, { ...read, copies: { ...read.copies, [mirror]: state } });
     return outcome === 'done' ? 'granted' : 'unreachable';
   }

@@ -1,4 +1,4 @@
-import type { MirrorTiming } from '../../agent/mirror/mirror-link.ts';
+import type { MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
 import type { Random } from '../support/random.ts';
 import { Checkers } from './checkers.ts';
 import { Faults, type FaultWeights } from './faults.ts';

@@ -8,7 +8,7 @@ import type { Arbiter } from '../../agent/mirror/arbiter.ts';
 import { noArbiter } from '../../agent/mirror/arbiter.ts';
 import { IntentBitmap } from '../../agent/mirror/intent-bitmap.ts';
 import { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
-import type { MirrorRecord, MirrorTiming } from '../../agent/mirror/mirror-link.ts';
+import type { MirrorRecord, MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
 import { TcpConnection } from '../../agent/mirror/tcp-connection.ts';
 import { DiskDirectory } from '../../agent/store/disk-directory.ts';
 import { StandbyCopyOfVolume } from '../../agent/volume/standby-copy.ts';

@@ -1,0 +1,67 @@
+import type { Clock } from '../../common/clock.ts';
+import type { Log } from '../../common/log.ts';
+import type { BlockDevice } from '../core/block-device.ts';
+import type { Connection } from '../core/connection.ts';
+import type { Range } from '../core/range.ts';
+import type { Arbiter } from './arbiter.ts';
+
+/** Opens a connection to the mirror listener of a standby's agent, for one volume. */
+export type Connector = (address: string, volume: string) => Promise<Connection>;
+
+export interface VolumeIdentity {
+  readonly volume: string;
+  readonly uid: string | undefined;
+  readonly epoch: number;
+  readonly size: number;
+  readonly blockSize: number;
+}
+
+export interface MirrorTiming {
+  /** How long a standby may owe an answer before it counts as lost. */
+  readonly acknowledgementTimeoutMs: number;
+  readonly heartbeatMs: number;
+  readonly reconnectMs: number;
+  readonly arbiterRetryMs: number;
+}
+
+export const defaultTiming: MirrorTiming = {
+  acknowledgementTimeoutMs: 10_000,
+  heartbeatMs: 2_000,
+  reconnectMs: 250,
+  arbiterRetryMs: 1_000,
+};
+
+/** What a primary keeps on disk about one mirror. */
+export interface MirrorRecord {
+  readonly name: string;
+  /** The resync on which the standby's content is based; without it, everything may differ. */
+  baseId?: string | undefined;
+  /** The scan over the whole volume that this base began with has been finished. */
+  scanned: boolean;
+  /** See MirrorState.needed. */
+  needed: boolean;
+}
+
+export interface MirrorLinkOptions {
+  readonly identity: VolumeIdentity;
+  readonly address: string;
+  readonly mode: 'synchronous' | 'asynchronous';
+  readonly record: MirrorRecord;
+  readonly base: BlockDevice;
+  /** Regions that may differ because the primary stopped in the middle of writes. */
+  readonly suspect: Iterable<Range>;
+  readonly connect: Connector;
+  readonly arbiter: Arbiter;
+  readonly clock: Clock;
+  readonly timing: MirrorTiming;
+  readonly log: Log;
+  /** A name for a new base, unlike any other. */
+  readonly newBaseId: () => string;
+  readonly localWritePending: (range: Range) => boolean;
+  /** Writes the records of all mirrors down; durable when it resolves. */
+  readonly persist: () => Promise<void>;
+  /** The standby knows a newer epoch, or the arbiter does. */
+  readonly onFenced: (message: string) => void;
+  /** Whether writes have to wait for this standby may have changed. */
+  readonly onChange: () => void;
+}
