@@ -1,7 +1,8 @@
 import { UnderstudyError } from '../../common/errors.ts';
-import { type Cookie, viewOf } from './codec.ts';
+import type { Cookie } from './codec.ts';
 import { command, length, magic } from './constants.ts';
 import { type Errno, errno } from './errno.ts';
+import { ReceiveBuffer, type Slab } from './receive-buffer.ts';
 
 /** A request as it came in. */
 export interface RequestHeader extends Cookie {
@@ -15,8 +16,9 @@ export interface RequestHeader extends Cookie {
 export interface NbdRequest extends RequestHeader {
   /** What the check said; above 0 the request is to be refused with it. */
   readonly error: Errno;
-  /** The payload of a write that passed the check. */
+  /** The payload of a write that passed the check, until the request is released. */
   readonly data: Uint8Array | undefined;
+  readonly slab: Slab | undefined;
 }
 
 /** Judges a request by its header: 0, or the error with which it will be refused. */
@@ -25,30 +27,44 @@ export type RequestCheck = (header: RequestHeader) => Errno;
 /**
  * Takes requests out of received bytes, incrementally.
  *
- * - A payload that lies in one received buffer is a part of that buffer, without a copy; one that is split over several
- *   is joined in a buffer of its own, which is allocated only after the request has passed the check.
+ * - The bytes are received into its own memory (`room`, `filled`), in which a payload lies in one piece, without having
+ *   been copied; memory for a long one is allocated only after the request has passed the check.
+ * - A payload belongs to the request until that is released.
  * - The payload of a request that failed the check is skipped, however long it says it is, without being kept.
- * - Memory: what was pushed and not yet taken, and at most one payload being joined.
+ * - Memory: what was received and not yet taken, and what belongs to requests; see ReceiveBuffer.
  */
 export class RequestParser {
   readonly #check: RequestCheck;
-  #waiting: Uint8Array[] = [];
-  #chunk: Uint8Array = new Uint8Array(0);
-  #view: DataView = viewOf(this.#chunk);
-  #position = 0;
-  readonly #splitHeader = new Uint8Array(length.requestHeader);
-  readonly #splitHeaderView = viewOf(this.#splitHeader);
-  #splitHeaderBytes = 0;
-  #joining: { header: RequestHeader; data: Uint8Array; filledBytes: number } | undefined;
+  readonly #buffer = new ReceiveBuffer();
+  /** The write whose payload is awaited. */
+  #awaiting: RequestHeader | undefined;
   #skipBytes = 0;
 
   constructor(check: RequestCheck) {
     this.#check = check;
   }
 
-  /** The bytes must stay as they are: payloads are parts of them. */
+  /** Where to receive the next bytes. */
+  room(): Uint8Array {
+    return this.#buffer.room();
+  }
+
+  /** So many bytes have been received where `room` said. */
+  filled(bytes: number): void {
+    this.#buffer.filled(bytes);
+  }
+
+  /** Takes bytes that have been received elsewhere; they are copied. */
   push(bytes: Uint8Array): void {
-    if (bytes.length > 0) this.#waiting.push(bytes);
+    // What is to be skipped need not be copied first.
+    let rest = this.#buffer.availableBytes === 0 ? bytes.subarray(this.#skipped(bytes.length)) : bytes;
+    while (rest.length > 0) {
+      const room = this.#buffer.room();
+      const part = rest.subarray(0, room.length);
+      room.set(part);
+      this.#buffer.filled(part.length);
+      rest = rest.subarray(part.length);
+    }
   }
 
   /**
@@ -56,76 +72,40 @@ export class RequestParser {
    * @throws UnderstudyError Protocol when there is something else than a request: no way to find the next one.
    */
   next(): NbdRequest | undefined {
-    while (this.#position < this.#chunk.length || this.#advance()) {
-      const request = this.#take();
-      if (request) return request;
-    }
-    return undefined;
+    const buffer = this.#buffer;
+    if (this.#skipBytes > 0) buffer.skip(this.#skipped(buffer.availableBytes));
+    if (this.#awaiting) return this.#takePayload(this.#awaiting);
+    if (buffer.availableBytes < length.requestHeader) return undefined;
+    const header = readHeader(buffer.view, buffer.position);
+    const error = this.#check(header);
+    buffer.skip(length.requestHeader);
+    if (header.type !== command.write) return request(header, error);
+    if (error === errno.none) return this.#takePayload(header);
+    this.#skipBytes = header.length;
+    return request(header, error);
   }
 
-  /** Goes on to the next received buffer. */
-  #advance(): boolean {
-    const chunk = this.#waiting.shift();
-    if (!chunk) return false;
-    this.#chunk = chunk;
-    this.#view = viewOf(chunk);
-    this.#position = 0;
-    return true;
+  /** The request has been dealt with: its payload is not used any more. */
+  release({ slab }: NbdRequest): void {
+    if (slab) this.#buffer.release(slab);
   }
 
-  /** Takes what the current buffer has of the message under way; a request if that completes it. */
-  #take(): NbdRequest | undefined {
-    const available = this.#chunk.length - this.#position;
-    if (this.#skipBytes > 0) {
-      const skipped = Math.min(available, this.#skipBytes);
-      this.#position += skipped;
-      this.#skipBytes -= skipped;
+  /** How many of the available bytes are to be skipped. */
+  #skipped(availableBytes: number): number {
+    const skipped = Math.min(availableBytes, this.#skipBytes);
+    this.#skipBytes -= skipped;
+    return skipped;
+  }
+
+  #takePayload(header: RequestHeader): NbdRequest | undefined {
+    if (this.#buffer.availableBytes < header.length) {
+      this.#awaiting = header;
+      this.#buffer.need(header.length);
       return undefined;
     }
-    if (this.#joining) return this.#join(available);
-    if (this.#splitHeaderBytes > 0 || available < length.requestHeader) return this.#joinHeader(available);
-    const at = this.#position;
-    this.#position += length.requestHeader;
-    return this.#begin(readHeader(this.#view, at));
-  }
-
-  #joinHeader(available: number): NbdRequest | undefined {
-    const taken = Math.min(available, length.requestHeader - this.#splitHeaderBytes);
-    this.#splitHeader.set(this.#chunk.subarray(this.#position, this.#position + taken), this.#splitHeaderBytes);
-    this.#position += taken;
-    this.#splitHeaderBytes += taken;
-    if (this.#splitHeaderBytes < length.requestHeader) return undefined;
-    this.#splitHeaderBytes = 0;
-    return this.#begin(readHeader(this.#splitHeaderView, 0));
-  }
-
-  #begin(header: RequestHeader): NbdRequest | undefined {
-    const error = this.#check(header);
-    if (header.type !== command.write) return request(header, error, undefined);
-    if (error !== errno.none) {
-      this.#skipBytes = header.length;
-      return request(header, error, undefined);
-    }
-    const end = this.#position + header.length;
-    if (end <= this.#chunk.length) {
-      const data = this.#chunk.subarray(this.#position, end);
-      this.#position = end;
-      return request(header, errno.none, data);
-    }
-    this.#joining = { header, data: Buffer.allocUnsafeSlow(header.length), filledBytes: 0 };
-    return undefined;
-  }
-
-  #join(available: number): NbdRequest | undefined {
-    const joining = this.#joining;
-    if (!joining) return undefined;
-    const taken = Math.min(available, joining.data.length - joining.filledBytes);
-    joining.data.set(this.#chunk.subarray(this.#position, this.#position + taken), joining.filledBytes);
-    joining.filledBytes += taken;
-    this.#position += taken;
-    if (joining.filledBytes < joining.data.length) return undefined;
-    this.#joining = undefined;
-    return request(joining.header, errno.none, joining.data);
+    this.#awaiting = undefined;
+    const { data, slab } = this.#buffer.take(header.length);
+    return request(header, errno.none, data, slab);
   }
 }
 
@@ -143,7 +123,7 @@ function readHeader(view: DataView, at: number): RequestHeader {
   };
 }
 
-function request(header: RequestHeader, error: Errno, data: Uint8Array | undefined): NbdRequest {
+function request(header: RequestHeader, error: Errno, data?: Uint8Array, slab?: Slab): NbdRequest {
   const { flags, type, cookieHigh, cookieLow, offset, length: bytes } = header;
-  return { flags, type, cookieHigh, cookieLow, offset, length: bytes, error, data };
+  return { flags, type, cookieHigh, cookieLow, offset, length: bytes, error, data, slab };
 }

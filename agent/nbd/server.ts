@@ -1,6 +1,9 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { type Clock, delay, systemClock } from '../../common/clock.ts';
+import { errorMessage } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import { descriptorOf, stopReading } from '../store/socket-descriptor.ts';
+import { duplicateDescriptor } from '../store/syscalls.ts';
 import type { ExportProvider } from './exports.ts';
 import { defaultLimits, type NbdLimits } from './limits.ts';
 import { NbdSession } from './session.ts';
@@ -42,7 +45,7 @@ export class NbdServer {
    */
   static async listen(options: NbdServerOptions & { readonly path: string }): Promise<NbdServer> {
     const nbd = new NbdServer(options);
-    const server = createServer((socket) => nbd.serve(socket));
+    const server = createServer((socket) => nbd.#accepted(socket));
     nbd.#listener = { server, socket: await listenPrivately(server, options.path) };
     return nbd;
   }
@@ -54,17 +57,36 @@ export class NbdServer {
 
   /** Serves a client on a socket that was accepted elsewhere; the server owns it from here on. */
   serve(socket: Socket): void {
-    if (this.#closing || this.#sessions.size >= this.#limits.maxConnections) {
-      this.#options.log.warn({ connections: this.#sessions.size }, 'connection refused');
-      socket.destroy();
-      return;
-    }
-    const { exports, log, clock = systemClock, tls } = this.#options;
-    const { promise, resolve } = Promise.withResolvers<void>();
+    if (this.#refuses(socket)) return;
     socket.setNoDelay(true);
     // A client that vanished from the network would hold its export for ever.
     socket.setKeepAlive(true, keepAliveDelayMs);
-    const connection = new SocketConnection(socket);
+    this.#begin(new SocketConnection(socket));
+  }
+
+  /** A client on the unix socket. Without TLS it gets a socket that is read into memory of ours. */
+  #accepted(socket: Socket): void {
+    if (this.#options.tls) return this.serve(socket);
+    if (this.#refuses(socket)) return;
+    try {
+      stopReading(socket);
+      this.#begin(SocketConnection.adopt(duplicateDescriptor(descriptorOf(socket))));
+    } catch (error) {
+      this.#options.log.warn({ error: errorMessage(error) }, 'connection refused');
+    }
+    socket.destroy();
+  }
+
+  #refuses(socket: Socket): boolean {
+    if (!this.#closing && this.#sessions.size < this.#limits.maxConnections) return false;
+    this.#options.log.warn({ connections: this.#sessions.size }, 'connection refused');
+    socket.destroy();
+    return true;
+  }
+
+  #begin(connection: SocketConnection): void {
+    const { exports, log, clock = systemClock, tls } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<void>();
     const timeoutMs = this.#limits.handshakeMs;
     const session = new NbdSession(connection, {
       exports,

@@ -11,10 +11,20 @@ import { Handshake, type HandshakeEffect, type TransmissionSettings } from './ha
 import type { NbdLimits } from './limits.ts';
 import { Transmission } from './transmission.ts';
 
-/** A connection that can also be ended in order. */
+/** A connection that can also be ended in order, and whose handler may choose where its bytes are received. */
 export interface NbdConnection extends Connection {
+  handle(handler: NbdConnectionHandler): void;
   /** Ends it after everything that was sent has been taken over; `closed` follows. */
   end(): void;
+}
+
+export interface NbdConnectionHandler extends ConnectionHandler {
+  /**
+   * Asked before bytes are received: where to put the next ones, or undefined if they may come in any buffer. For those
+   * that have been put there `filled` is called instead of `received`.
+   */
+  room(): Uint8Array | undefined;
+  filled(bytes: number): void;
 }
 
 export interface SecuredConnection {
@@ -44,7 +54,7 @@ export interface SessionOptions {
  * Order at the end, whoever ends it: no new requests; replies to what is under way, for at most `drainMs`; connection
  * closed; what the device still has under way completes without replies; export closed; `ended`.
  */
-export class NbdSession implements ConnectionHandler {
+export class NbdSession implements NbdConnectionHandler {
   readonly #options: SessionOptions;
   readonly #handshake: Handshake;
   #connection: NbdConnection;
@@ -96,6 +106,18 @@ export class NbdSession implements ConnectionHandler {
       } else {
         this.#perform(this.#handshake.received(bytes));
       }
+    });
+  }
+
+  room(): Uint8Array | undefined {
+    return this.#closed || this.#draining ? undefined : this.#transmission?.room();
+  }
+
+  filled(bytes: number): void {
+    if (this.#closed || this.#draining) return;
+    this.#guarded(() => {
+      this.#transmission?.filled(bytes);
+      this.#afterRequests();
     });
   }
 

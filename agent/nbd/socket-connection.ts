@@ -1,19 +1,31 @@
-import type { Socket } from 'node:net';
-import type { ConnectionHandler } from '../core/connection.ts';
-import type { NbdConnection } from './session.ts';
+import { Socket } from 'node:net';
+import { SocketReceiver } from './receiver.ts';
+import type { NbdConnection, NbdConnectionHandler } from './session.ts';
 
 /**
  * A socket, plain or with TLS, as the connection of a session.
  *
- * It takes the buffers that Node allocates for each read. Reading into larger buffers of our own (`onread`) was tried and
- * showed no clear gain, and sockets that a server has accepted cannot have it without Node's internals.
+ * Node gives a socket that a server has accepted, or one with TLS, a new buffer for every read. `adopt` makes one that is
+ * read into memory of the handler's choice.
  */
 export class SocketConnection implements NbdConnection {
   readonly socket: Socket;
+  readonly #receiver: SocketReceiver | undefined;
   #detach: () => void = () => {};
 
-  constructor(socket: Socket) {
+  /** Takes over the descriptor of a connected socket. */
+  static adopt(descriptor: number): SocketConnection {
+    const receiver = new SocketReceiver();
+    const onread = {
+      buffer: () => receiver.room(),
+      callback: (bytes: number) => receiver.received(bytes),
+    };
+    return new SocketConnection(new Socket({ fd: descriptor, readable: true, writable: true, onread }), receiver);
+  }
+
+  constructor(socket: Socket, receiver?: SocketReceiver) {
     this.socket = socket;
+    this.#receiver = receiver;
     // Until there is a handler, and after it has let go, an error must not become an uncaught exception.
     socket.on('error', () => {});
   }
@@ -43,8 +55,9 @@ export class SocketConnection implements NbdConnection {
     this.socket.resume();
   }
 
-  handle(handler: ConnectionHandler): void {
+  handle(handler: NbdConnectionHandler): void {
     const { socket } = this;
+    if (this.#receiver) this.#receiver.handler = handler;
     let failure: Error | undefined;
     const onData = (bytes: Uint8Array) => handler.received(bytes);
     const onDrain = () => handler.drained();

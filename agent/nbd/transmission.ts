@@ -115,10 +115,21 @@ export class Transmission {
     return this.#state === 'disconnected';
   }
 
+  /** Where to receive what the client sends next. */
+  room(): Uint8Array {
+    return this.#parser.room();
+  }
+
   /**
-   * Executes the requests in the bytes that came in.
+   * Executes the requests in the bytes that have been received where `room` said.
    * @throws UnderstudyError Protocol when they are no requests; what was executed before is still answered.
    */
+  filled(bytes: number): void {
+    this.#parser.filled(bytes);
+    this.resume();
+  }
+
+  /** The same with bytes that have been received elsewhere; they are copied. */
   received(bytes: Uint8Array): void {
     this.#parser.push(bytes);
     this.resume();
@@ -165,6 +176,7 @@ export class Transmission {
       else if (request.type === command.disconnect) this.#state = 'disconnected';
       else this.#change(request, this.#start(request));
     } catch (error) {
+      this.#parser.release(request);
       this.#fail(request, error);
     }
   }
@@ -197,6 +209,7 @@ export class Transmission {
   #change(request: NbdRequest, completion: Completion): void {
     if (completion === undefined) {
       this.#writer.simpleReply(request, errno.none);
+      this.#parser.release(request);
       return;
     }
     this.#await(request, completion, () => this.#writer.simpleReply(request, errno.none));
@@ -267,6 +280,7 @@ export class Transmission {
     const settled = (answer: () => void) => {
       this.#requestsInFlight -= 1;
       this.#bytesInFlight -= bytes;
+      this.#parser.release(request);
       if (!this.#silent) answer();
       this.#settled();
     };

@@ -67,14 +67,7 @@ describe('RequestParser', () => {
     expect(parseAll(parser, new Uint8Array(0)).map(summary)).toEqual(whole);
   });
 
-  test('a payload that came in whole is a part of the received buffer', () => {
-    const received = requestMessage({ type: 1, data: Buffer.alloc(4096, 7) });
-    const [request] = parseAll(new RequestParser(accept), received);
-    expect(request?.data?.buffer).toBe(received.buffer);
-    expect(request?.data?.byteOffset).toBe(received.byteOffset + 28);
-  });
-
-  test('a joined payload is independent of the received buffers', () => {
+  test('a payload is independent of the bytes that were pushed', () => {
     const received = requestMessage({ type: 1, data: Buffer.alloc(4096, 7) });
     const [request] = parseAll(new RequestParser(accept), received.subarray(0, 1000), received.subarray(1000));
     received.fill(0);

@@ -6,6 +6,7 @@ import type { Row } from '../row.ts';
 import {
   cores,
   deleteSnapshots,
+  dropSnapshots,
   type MirroredVolume,
   mirroredVolume,
   snapshotTarget,
@@ -52,6 +53,7 @@ function impactRow(name: string, nice: boolean): Row {
     bar: { atLeast: 0.97 },
     measure: async (bench) => {
       const volume = await mirroredVolume(bench, pinned);
+      await dropSnapshots(volume);
       return compare(
         bench,
         'IOPS',
@@ -84,6 +86,7 @@ export const backupRows: readonly Row[] = [
         return bytesPerSecond / 1e6;
       };
       const volume = await mirroredVolume(bench);
+      await dropSnapshots(volume);
       const pair = await qemuPair(bench);
       return compare(
         bench,

@@ -2,7 +2,13 @@ import type { Bench } from '../bench-context.ts';
 import { compare, type Side } from '../compare.ts';
 import type { Load, Target } from '../fio.ts';
 import type { Row } from '../row.ts';
-import { deleteSnapshots, type MirroredVolume, mirroredVolume, takeSnapshot } from '../stacks/mirrored.ts';
+import {
+  deleteSnapshots,
+  dropSnapshots,
+  type MirroredVolume,
+  mirroredVolume,
+  takeSnapshot,
+} from '../stacks/mirrored.ts';
 import { qemuPair, startFleecing, stopFleecing } from '../stacks/qemu-pair.ts';
 
 const depth = 32;
@@ -47,6 +53,7 @@ export const snapshotRows: readonly Row[] = [
     bar: { atLeast: 1.5 },
     measure: async (bench) => {
       const volume = await mirroredVolume(bench);
+      await dropSnapshots(volume);
       const pair = await qemuPair(bench);
       return compare(bench, 'IOPS', withSnapshots(bench, 'ours', volume, 1), async (round) => {
         await startFleecing(bench, pair);
@@ -63,6 +70,7 @@ export const snapshotRows: readonly Row[] = [
     bar: { atLeast: 0.9 },
     measure: async (bench) => {
       const volume = await mirroredVolume(bench);
+      await dropSnapshots(volume);
       return compare(
         bench,
         'IOPS',

@@ -42,7 +42,7 @@ export async function createMirrored(
   size: number,
   spec: Partial<VolumeSpecInput> = {},
 ): Promise<MirroredVolume> {
-  const buffer = { pool: 'buffer', capacity: Math.max(size, 1024 ** 3), maxSnapshots: 64 };
+  const buffer = { pool: 'buffer', capacity: Math.max(2 * size, 1024 ** 3), maxSnapshots: 64 };
   const common = { size, pool: 'main', epoch: 1, ...spec };
   await standby.client.putVolume(name, { ...common, role: 'standby', buffer });
   const mirrors = [{ name: standby.node, address: standby.mirrorAddress, mode: 'synchronous' as const }];
@@ -80,17 +80,22 @@ export async function takeSnapshot({ primary, standby, name }: MirroredVolume, s
   if (state !== 'Ready') throw new Error(`snapshot ${snapshot} is ${state}: ${reason ?? 'no reason given'}`);
 }
 
+/** What a row that failed may have left behind. */
+export async function dropSnapshots({ primary, standby, name }: MirroredVolume): Promise<void> {
+  for (const { name: snapshot } of (await standby.volume(name)).snapshots) {
+    await standby.client.deleteSnapshot(name, snapshot);
+    await primary.client.deleteSnapshot(name, snapshot);
+  }
+}
+
 /**
  * Deletes all snapshots, so that the buffer is empty, and has the primary forget them too: it would answer a request for
  * one of the same name with what became of the first.
  * @throws Error if one has been lost meanwhile.
  */
-export async function deleteSnapshots({ primary, standby, name }: MirroredVolume): Promise<void> {
-  const { snapshots } = await standby.volume(name);
+export async function deleteSnapshots(volume: MirroredVolume): Promise<void> {
+  const { snapshots } = await volume.standby.volume(volume.name);
   const lost = snapshots.find(({ state }) => state !== 'Ready');
   if (lost || snapshots.length === 0) throw new Error(`a snapshot was lost while measuring: ${lost?.reason ?? 'gone'}`);
-  for (const { name: snapshot } of snapshots) {
-    await standby.client.deleteSnapshot(name, snapshot);
-    await primary.client.deleteSnapshot(name, snapshot);
-  }
+  await dropSnapshots(volume);
 }

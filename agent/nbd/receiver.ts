@@ -1,0 +1,25 @@
+import type { NbdConnectionHandler } from './session.ts';
+
+/** Before its requests a client sends little: the handshake. */
+const ownBytes = 64 * 1024;
+
+/** Decides where a socket's next bytes go, and tells the handler about those that have come. */
+export class SocketReceiver {
+  handler: NbdConnectionHandler | undefined;
+  readonly #own = Buffer.allocUnsafeSlow(ownBytes);
+  #isHandlers = false;
+
+  /** Asked once before the first read, and then after each. */
+  room(): Uint8Array {
+    const room = this.handler?.room();
+    this.#isHandlers = room !== undefined;
+    return room ?? this.#own;
+  }
+
+  /** So many bytes are where `room` said. Returns true: reading goes on unless the handler has paused it. */
+  received(bytes: number): boolean {
+    if (this.#isHandlers) this.handler?.filled(bytes);
+    else this.handler?.received(Buffer.from(this.#own.subarray(0, bytes)));
+    return true;
+  }
+}
