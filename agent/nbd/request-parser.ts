@@ -1,8 +1,8 @@
 import { UnderstudyError } from '../../common/errors.ts';
+import { ReceiveBuffer, type Slab } from '../core/receive-buffer.ts';
 import type { Cookie } from './codec.ts';
 import { command, length, magic } from './constants.ts';
 import { type Errno, errno } from './errno.ts';
-import { ReceiveBuffer, type Slab } from './receive-buffer.ts';
 
 /** A request as it came in. */
 export interface RequestHeader extends Cookie {

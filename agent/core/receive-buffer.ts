@@ -1,5 +1,3 @@
-import { viewOf } from './codec.ts';
-
 /** Memory that payloads are parts of. */
 export interface Slab {
   readonly bytes: Uint8Array;
@@ -123,5 +121,5 @@ export class ReceiveBuffer {
 
 function newSlab(size: number): Slab {
   const bytes = Buffer.allocUnsafeSlow(size);
-  return { bytes, view: viewOf(bytes), users: 0 };
+  return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, size), users: 0 };
 }
