@@ -182,15 +182,14 @@ export class NbdDriver implements AttachDriver {
   /** @throws UnderstudyError Conflict when the export is not what was promised */
   async #connection(target: AttachableExport): Promise<ExportConnection> {
     const connection = await connectToExport(target, this.#clock);
-    const { sizeBytes, flags } = connection.served;
-    const promised = sizeBytes === target.sizeBytes && (target.readOnly || (flags & transmissionFlag.readOnly) === 0);
-    if (promised) return connection;
+    const { sizeBytes, flags, minimumBlockBytes = 1 } = connection.served;
+    const isWritable = (flags & transmissionFlag.readOnly) === 0;
+    const fits = sizeBytes === target.sizeBytes && minimumBlockBytes <= target.blockSize;
+    if (fits && (isWritable || target.readOnly)) return connection;
     closeSync(connection.descriptor);
-    const found = `${sizeBytes} bytes${flags & transmissionFlag.readOnly ? ', read-only' : ''}`;
-    throw new UnderstudyError(
-      'Conflict',
-      `export "${target.exportName}" has ${found}; expected were ${target.sizeBytes} bytes`,
-    );
+    const found = `${sizeBytes} bytes in blocks of ${minimumBlockBytes}${isWritable ? '' : ', read-only'}`;
+    const expected = `${target.sizeBytes} bytes in blocks of ${target.blockSize}${target.readOnly ? ', read-only' : ''}`;
+    throw new UnderstudyError('Conflict', `export "${target.exportName}" has ${found}; expected were ${expected}`);
   }
 
   async detach(name: string): Promise<void> {

@@ -129,7 +129,7 @@ function decodeMessage(bytes: Uint8Array): NetlinkMessage | undefined {
   const sequence = view.getUint32(8, littleEndian);
   if (family === errorType) {
     if (bytes.length < headerBytes + 4) throw malformed('result', bytes.length, headerBytes + 4);
-    return { kind: 'result', sequence, errno: -view.getInt32(headerBytes, littleEndian) };
+    return { kind: 'result', sequence, errno: Math.abs(view.getInt32(headerBytes, littleEndian)) };
   }
   // Types below 16 are for netlink itself.
   if (family < 16) return undefined;

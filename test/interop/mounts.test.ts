@@ -345,6 +345,19 @@ describe.skipIf(impossible)(`mounting${impossible ? ` (skipped: ${impossible})` 
     expect(await leftovers(directory)).toEqual([]);
   });
 
+  test.each([
+    ['that is fenced', undefined],
+    ['of which there is a later epoch', { uid: 'uid-1', epoch: 2 }],
+    ['that is another under the same name', { uid: 'uid-2', epoch: 1 }],
+  ])('a volume %s loses its device, without anybody asking', async (_, binding) => {
+    await mounts.recover();
+    await mounts.mountVolume('vol', 'm', volumeMount());
+    source.binding = binding;
+    await waitFor(async () => (await mounts.list()).length === 0, { timeoutMs: 60_000 });
+    expect(mounts.isAttached('vol')).toBe(false);
+    expect(await leftovers(directory)).toEqual([]);
+  });
+
   test('an orderly end unmounts what nobody uses', async () => {
     await mounts.mountVolume('vol', 'm', volumeMount());
     await mounts.close();

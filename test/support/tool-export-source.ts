@@ -1,7 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { access, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { AttachableExport, ExportSource } from '../../agent/attach/export-source.ts';
+import type { AttachableExport, ExportSource, VolumeBinding } from '../../agent/attach/export-source.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -19,6 +19,8 @@ export class ToolExportSource implements ExportSource {
   readonly #directory: string;
   readonly #blockSize: number;
   readonly #running = new Map<string, ChildProcess>();
+  /** Of every volume. */
+  binding: VolumeBinding | undefined = { uid: 'uid-1', epoch: 1 };
 
   constructor(options: ToolExportSourceOptions) {
     this.#directory = options.directory;
@@ -49,12 +51,12 @@ export class ToolExportSource implements ExportSource {
     const sizeBytes = await sizeOf(file);
     const socket = join(this.#directory, `${volume}.sock`);
     await this.#serve(`live-${volume}`, { socket, exportName: volume, file, format: 'raw' });
-    const binding = { uid: 'uid-1', epoch: 1 };
+    const binding = this.binding ?? { uid: 'uid-1', epoch: 1 };
     return { socket, exportName: volume, sizeBytes, blockSize: this.#blockSize, readOnly: false, binding };
   }
 
-  async liveBinding() {
-    return { uid: 'uid-1', epoch: 1 };
+  async liveBinding(): Promise<VolumeBinding | undefined> {
+    return this.binding;
   }
 
   async isBlank(volume: string): Promise<boolean> {
