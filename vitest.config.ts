@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/kubernetes/**', 'test/cluster/**', 'node_modules/**'],
+    exclude: ['test/kubernetes/**', 'test/cluster/**', 'test/vm/**', 'node_modules/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 180_000,

@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { waitFor } from '../support/wait-for.ts';
 
-const program = resolve(import.meta.dirname, '..', '..', 'bin', 'understudy.ts');
+/** The agent's program, bundled. */
+const program = process.env.UNDERSTUDY ?? '';
 /** Everything is slow in an emulated machine, and slower when the one below it is busy. */
 export const patienceMs = 120_000;
 

@@ -1,6 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, realpathSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { cpSync, existsSync, mkdirSync, realpathSync, renameSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
 const repository = dirname(dirname(import.meta.dirname));
@@ -19,24 +19,32 @@ export function machineImpossible(): string | undefined {
 }
 
 /**
- * Makes a folder of what the guest's programs consist of: the sources, their dependencies, Node, and all of it compiled,
- * which would take the guest minutes.
+ * Makes a folder of what the guest runs: the agent and the test programs, each bundled into a few files since opening one
+ * takes the guest long; the native library that cannot be bundled; Node; and all of it compiled.
  */
 export async function stage(folder: string): Promise<void> {
-  const { stdout } = await run('npm', ['ls', '--omit=dev', '--parseable', '--all'], { cwd: repository });
-  const packages = stdout.split('\n').filter((path) => path !== '' && path !== repository);
-  const sources = ['agent', 'common', 'bin', 'operator', 'package.json', 'test/support', 'test/vm'];
-  for (const path of [...sources, ...packages.map((path) => relative(repository, path))]) {
-    const from = join(repository, path);
-    // An optional package for another system is listed and not there; one within another has been copied with it.
-    if (existsSync(from) && !existsSync(join(folder, path))) cpSync(from, join(folder, path), { recursive: true });
+  const bin = join(folder, 'bin');
+  await bundle('bin/understudy.ts', bin);
+  await bundle('agent/volume/engine-worker.ts', bin);
+  // The agent looks for it under its own name.
+  renameSync(join(bin, 'engine-worker.mjs'), join(bin, 'engine-worker.ts'));
+  for (const program of ['attach', 'warm']) await bundle(`test/vm/${program}.ts`, folder);
+  for (const path of ['package.json', 'node_modules/koffi', 'node_modules/@koromix']) {
+    if (existsSync(join(repository, path))) cpSync(join(repository, path), join(folder, path), { recursive: true });
   }
-  mkdirSync(join(folder, 'files'));
   cpSync(realpathSync(process.execPath), join(folder, 'node'));
-  await run(join(folder, 'node'), ['test/vm/warm.ts', join(folder, 'files')], {
+  cpSync(join(import.meta.dirname, 'attach.sh'), join(folder, 'attach.sh'));
+  mkdirSync(join(folder, 'files'));
+  await run(join(folder, 'node'), ['warm.mjs', join(folder, 'files')], {
     cwd: folder,
-    env: { ...process.env, NODE_COMPILE_CACHE: join(folder, 'compiled') },
+    env: { ...process.env, NODE_COMPILE_CACHE: join(folder, 'compiled'), UNDERSTUDY: join(bin, 'understudy.mjs') },
   });
+}
+
+async function bundle(entry: string, folder: string): Promise<void> {
+  const rolldown = join(repository, 'node_modules', '.bin', 'rolldown');
+  const format = ['--platform', 'node', '--format', 'esm', '--external', 'koffi'];
+  await run(rolldown, [entry, ...format, '--dir', folder, '--entry-file-names', '[name].mjs'], { cwd: repository });
 }
 
 /** Boots a machine with a staged folder and runs a script of it. What it writes to /out is in `out`. */
