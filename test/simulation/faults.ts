@@ -16,6 +16,7 @@ export type FaultKind =
   | 'arbiter down'
   | 'arbiter up'
   | 'promote'
+  | 'partition and promote'
   | 'abandon promotion'
   | 'buffer fails'
   | 'buffer hangs'
@@ -99,6 +100,8 @@ export class Faults {
         return;
       case 'promote':
         return void operator.promote(node, false);
+      case 'partition and promote':
+        return this.#partitionAndPromote();
       case 'abandon promotion':
         return void operator.promote(node, true);
       case 'buffer fails':
@@ -147,6 +150,22 @@ export class Faults {
     }
   }
 
+  /** The primary is cut off from its standbys, perhaps restarted, and one of them is promoted. */
+  #partitionAndPromote(): void {
+    const { nodes, network, arbiter, scheduler, operator } = this.#world;
+    const primary = this.#world.node(arbiter.object.primary);
+    const standbys = nodes.filter((node) => node !== primary);
+    for (const { name } of standbys) {
+      network.cut(primary.name, name);
+      network.cut(name, primary.name);
+    }
+    const target = this.#random.pick(standbys);
+    scheduler.after(this.#random.below(3_000), () => void operator.promote(target, false));
+    if (this.#random.chance(0.5)) return;
+    primary.kill();
+    scheduler.after(this.#random.below(500), () => primary.boot());
+  }
+
   #fill(node: SimulatedNode): void {
     node.dataFull = true;
     node.dataDisk.capacityBytes = node.dataDisk.usedBytes;
@@ -161,6 +180,7 @@ export class Faults {
   }
 
   #bootLater(node: SimulatedNode): void {
-    this.#world.scheduler.after(this.#random.below(4) * this.#random.below(4_000), () => node.boot());
+    const long = this.#random.chance(0.2) ? this.#random.below(25_000) : 0;
+    this.#world.scheduler.after(long + this.#random.below(4) * this.#random.below(4_000), () => node.boot());
   }
 }

@@ -12,6 +12,8 @@ export class SimulatedOperator {
   readonly #world: World;
   readonly #random: Random;
   #busy = false;
+  /** When the primary was last seen. */
+  #seenMs = 0;
   #stopped = false;
 
   constructor(world: World, random: Random) {
@@ -42,6 +44,16 @@ export class SimulatedOperator {
       await Promise.all(others.map((node) => this.#bring(node, object)));
     }
     await this.#renewIfRefused(object);
+    await this.#failOver(primary);
+  }
+
+  /** A primary that stays away is replaced by whichever standby may be promoted. */
+  async #failOver(primary: SimulatedNode): Promise<void> {
+    const { scheduler, nodes, trace } = this.#world;
+    if (primary.isUp) this.#seenMs = scheduler.nowMs;
+    if (scheduler.nowMs - this.#seenMs < failOverAfterMs) return;
+    trace.note('operator', `${primary.name} is away`);
+    for (const node of nodes) if (node !== primary && node.isUp) await this.promote(node, false);
   }
 
   /** Takes a mirror from the primary for a while, or gives it another address; the next round puts it back. */
@@ -140,4 +152,5 @@ export class SimulatedOperator {
 }
 
 const roundMs = 4_000;
+const failOverAfterMs = 2_000;
 const requestTimeoutMs = 10_000;
