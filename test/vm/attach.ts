@@ -281,9 +281,13 @@ class Program {
     return this.#child.exitCode === null;
   }
 
-  /** It is in an uninterruptible sleep, as one is whose I/O waits. */
+  /**
+   * It sleeps uninterruptibly in write(2) to its standard output, which is what dd makes of `of=`. The sleep alone would
+   * not do: a program that is still being loaded, or opens the device, sleeps like that too.
+   */
   get waits(): boolean {
-    return / D /.test(readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8'));
+    const of = (name: string) => readFileSync(`/proc/${this.#child.pid}/${name}`, 'utf8');
+    return of('syscall').startsWith('1 0x1 ') && / D /.test(of('stat'));
   }
 }
 
