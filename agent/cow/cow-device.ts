@@ -123,8 +123,8 @@ export class CowDevice implements BlockDevice {
     }
     const regionBytes = indexRegionBytes === undefined ? {} : { regionBytes: indexRegionBytes };
     const buffer = await SnapshotBuffer.open({ directory, name, capacityBytes, chunkSizeBytes, log, ...regionBytes });
+    const losses = new LossRecord(options.volumeDirectory, name, log);
     try {
-      const losses = new LossRecord(options.volumeDirectory, name, log);
       const recorded = await losses.load();
       const device = new CowDevice(options, buffer, losses);
       await device.#applyLosses(recorded);
@@ -132,6 +132,7 @@ export class CowDevice implements BlockDevice {
       device.#keepHouse();
       return device;
     } catch (error) {
+      await losses.settled();
       await buffer.close().catch(() => {});
       throw error;
     }

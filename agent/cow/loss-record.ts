@@ -41,8 +41,18 @@ export class LossRecord {
     return this.#version;
   }
 
-  /** What was recorded before a restart; undefined if it cannot be read. */
+  /**
+   * What was recorded before a restart; undefined if it cannot be read. It stays recorded, whatever is added, until it is
+   * cleared: a buffer that fails again before its index has it must not bring the snapshots back.
+   */
   async load(): Promise<ReadonlyMap<number, string> | undefined> {
+    const losses = await this.#read();
+    if (losses === undefined) this.#losses.set(LossRecord.all, 'the record of losses is damaged');
+    else for (const [id, reason] of losses) this.#losses.set(id, reason);
+    return losses;
+  }
+
+  async #read(): Promise<ReadonlyMap<number, string> | undefined> {
     const content = await this.#directory?.readFile(this.#name);
     const losses = new Map<number, string>();
     if (!content) return losses;
@@ -93,6 +103,11 @@ export class LossRecord {
         this.#log.warn({ error: String(error) }, 'cannot remove the record of lost snapshots');
       }
     });
+    return this.#written;
+  }
+
+  /** Resolves when nothing is being written any more, so that somebody else may. */
+  settled(): Promise<void> {
     return this.#written;
   }
 

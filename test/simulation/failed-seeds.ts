@@ -7,4 +7,5 @@ export const failedSeeds: readonly { readonly seed: number; readonly defect: str
   { seed: 65, defect: 'a prepared standby that crashed before it was told could not become primary any more' },
   { seed: 2079, defect: 'the same, with a primary that was fenced already' },
   { seed: 12, defect: 'what a resync sent on a link that was down already was recorded nowhere' },
+  { seed: 1007873749, defect: 'a buffer that failed again while it was opened brought lost snapshots back' },
 ];

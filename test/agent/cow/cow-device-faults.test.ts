@@ -347,6 +347,20 @@ describe('bit rot', () => {
   });
 });
 
+test('a loss stays on record while the buffer fails again and again', async () => {
+  const rig = await rigWithSnapshot();
+  rig.take('second');
+  await rig.idle();
+  rig.bufferDisk.failing.writes = true;
+  rig.writeRandomly(0, chunk);
+  await rig.idle();
+  await rig.device.close();
+  await expect(rig.start()).rejects.toMatchObject({ code: 'Io' });
+  rig.bufferDisk.failing.writes = false;
+  await rig.start();
+  expect(rig.device.listSnapshots().map(({ state }) => state)).toEqual(['Invalid', 'Invalid']);
+});
+
 test('a volume that cannot be read where it is overwritten costs the snapshots that need it', async () => {
   const rig = await rigWithSnapshot({ slowness: 1 });
   rig.volumeDisk.failing.reads = true;
