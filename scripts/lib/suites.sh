@@ -30,17 +30,17 @@ leave_out() {
 
 # suite NAME COMMAND...: COMMAND writes vitest's JSON report to the file named by $VITEST_JSON.
 suite() {
-  local name=$1 status=0 counts
+  local name=$1 status=0 report
   shift
   say "Suite: $name"
   export VITEST_JSON="$results/${name//[^a-z0-9]/-}.json"
   "$@" || status=$?
-  counts=$(node scripts/lib/count-results.ts "$VITEST_JSON" "$status")
-  read -r suite_passed suite_failed suite_skipped <<<"$counts"
+  report=$(node scripts/lib/count-results.ts "$VITEST_JSON" "$status")
+  read -r suite_passed suite_failed suite_skipped <<<"$report"
   passed=$((passed + suite_passed))
   failed=$((failed + suite_failed))
   skipped=$((skipped + suite_skipped))
-  ((suite_failed == 0)) || failures+=("suite: $name")
+  ((suite_failed == 0)) || failures+=("suite: $name"$'\n'"$(tail -n +2 <<<"$report")")
 }
 
 # Prints the one closing line and exits: with success only if something ran and nothing failed.
