@@ -344,13 +344,19 @@ export class MirrorDevice implements BlockDevice {
     this.#options.onFailed(message);
   }
 
-  /** Every operation fails from now on, those that wait as well. */
+  /**
+   * Every operation fails from now on, those that wait as well. The links end for good: a copy that failed or was fenced is
+   * no source for a standby, and what the standby has is what counts.
+   */
   #giveUp(error: UnderstudyError): void {
     this.#unusable = error;
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const { reject } of waiting) reject(error);
-    for (const link of this.#linkList) link.abandon(error);
+    for (const link of this.#linkList) {
+      link.abandon(error);
+      void link.stop();
+    }
     this.#openGate();
   }
 

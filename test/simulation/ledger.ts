@@ -31,8 +31,12 @@ export type Loss = 'nothing acknowledged' | 'what was not flushed';
 
 /** The volume as it must be after the first operations of a history: for comparison with a snapshot. */
 export interface BarrierPoint {
-  /** The image before all operations that were under way. */
+  /** The image before all operations that were under way; with what is on stable storage already of later ones. */
   readonly image: Int32Array;
+  /** For each sector of the image the index of its version. */
+  readonly imageIndex: Int32Array;
+  /** Sectors of which a failed operation came last: they may hold either. */
+  readonly uncertain: ReadonlySet<number>;
   /** The operations from the first one that was under way on, in order. */
   readonly later: readonly Change[];
   /** The newest operation that had been acknowledged: it and all before it must be there. */
@@ -118,14 +122,18 @@ export class Ledger {
   /** The point of the write stream at which a barrier is called now. */
   barrierPoint(): BarrierPoint {
     const image = Int32Array.from(this.#base);
+    const imageIndex = Int32Array.from(this.#baseIndex);
     const first = Math.min(...this.#underWay.map(({ index }) => index), this.#nextIndex);
+    const uncertain = new Set<number>();
     for (const [sector, versions] of this.#versions) {
-      const version = versions.findLast(({ index, change }) => index < first && change?.state !== 'failed');
-      image[sector] = (version ?? (versions[0] as Version)).stamp;
+      const version = versions.findLast(({ index }) => index < first) ?? (versions[0] as Version);
+      image[sector] = version.stamp;
+      imageIndex[sector] = version.index;
+      if (version.change?.state === 'failed') uncertain.add(sector);
     }
     const later = this.#later(first);
     const promisedIndex = later.findLast(({ state }) => state === 'acknowledged')?.index ?? first - 1;
-    return { image, later, promisedIndex };
+    return { image, imageIndex, uncertain, later, promisedIndex };
   }
 
   /**

@@ -1,6 +1,8 @@
 import { errorMessage } from '../../common/errors.ts';
 import { Random } from '../support/random.ts';
 import { configFor } from './config.ts';
+import type { PrimaryLife } from './history.ts';
+import type { SimulatedNode } from './node.ts';
 import { honest, type Variant } from './variants.ts';
 import { World } from './world.ts';
 
@@ -88,17 +90,13 @@ async function peace(world: World): Promise<void> {
     node.wipe();
     node.boot();
   }
-  await mustCome(world, 'every mirror is in sync', () => {
+  const inSync = () => {
     const node = primary();
     return serving() && node !== undefined && checkers.inSync(node).length === nodes.length - 1;
-  });
-  const node = primary();
-  if (!node?.life) return;
-  let ended = false;
-  void workload.flush(node, node.life).then(() => {
-    ended = true;
-  });
-  await mustCome(world, 'the last flush ends', () => ended);
+  };
+  await mustCome(world, 'every mirror is in sync', inSync);
+  const node = await lastFlush(world, () => (inSync() ? primary() : undefined));
+  if (!node) return;
   if (violations.list.length > 0) return;
   checkers.idle(node, checkers.inSync(node));
   let checked = false;
@@ -106,6 +104,29 @@ async function peace(world: World): Promise<void> {
     checked = true;
   });
   await mustCome(world, 'every snapshot has been looked at', () => checked);
+}
+
+/** Flushes where the volume is; it may still be on its way to another node, where a promotion has begun before. */
+async function lastFlush(world: World, where: () => SimulatedNode | undefined): Promise<SimulatedNode | undefined> {
+  let flushed: SimulatedNode | undefined;
+  let underWay = false;
+  const flush = (node: SimulatedNode, life: PrimaryLife) => {
+    underWay = true;
+    const over = (there: SimulatedNode | undefined) => {
+      underWay = false;
+      flushed = there;
+    };
+    world.workload.flush(node, life).then(
+      () => over(node),
+      () => over(undefined),
+    );
+  };
+  await mustCome(world, 'the last flush ends', () => {
+    const node = where();
+    if (!underWay && !flushed && node?.life) flush(node, node.life);
+    return flushed !== undefined;
+  });
+  return flushed;
 }
 
 function isPrimary({ arbiter }: World, { name }: { name: string }): boolean {

@@ -153,8 +153,11 @@ export class SnapshotChecker {
 }
 
 /** What keeps an image from being that of the volume after a prefix of its operations, or undefined. */
-function differenceFrom({ image, later, promisedIndex }: BarrierPoint, found: Int32Array): string | undefined {
-  const expected = Int32Array.from(image);
+function differenceFrom(point: BarrierPoint, found: Int32Array): string | undefined {
+  const { later, promisedIndex, imageIndex } = point;
+  const expected = point.image.map((stamp, sector) =>
+    point.uncertain.has(sector) ? (found[sector] as number) : stamp,
+  );
   let different = 0;
   for (let sector = 0; sector < expected.length; sector += 1) if (expected[sector] !== found[sector]) different += 1;
   let nearest = '';
@@ -168,6 +171,7 @@ function differenceFrom({ image, later, promisedIndex }: BarrierPoint, found: In
     const change = later[applied];
     if (!change) return `the image of no moment: ${nearest}`;
     for (const sector of sectorsOf(change)) {
+      if (change.index <= (imageIndex[sector] as number)) continue;
       if (expected[sector] !== found[sector]) different -= 1;
       expected[sector] = change.stamp;
       if (expected[sector] !== found[sector]) different += 1;
