@@ -98,10 +98,10 @@ function unreachable(node: string, request: PlacementRequest, cluster: Cluster):
   return ready?.status === 'False' ? { reason: ready.reason, message: ready.message } : undefined;
 }
 
-/** A node's name counts as its hostname label even where the operator sees no Node objects. */
+/** A node's name counts as its hostname label even where the operator sees no Node objects; agents run on Linux only. */
 function labelsOf(node: string, cluster: Cluster): Readonly<Record<string, string>> {
   const object = cluster.nodes.find(({ metadata }) => metadata.name === node);
-  return { 'kubernetes.io/hostname': node, ...object?.metadata.labels };
+  return { 'kubernetes.io/hostname': node, 'kubernetes.io/os': 'linux', ...object?.metadata.labels };
 }
 
 function matches(selector: Readonly<Record<string, string>>, labels: Readonly<Record<string, string>>): boolean {

@@ -44,6 +44,24 @@ export function objectNameField(description: string) {
     .meta({ description });
 }
 
+/** A StorageClass that need not exist; without one, the empty name: no class at all. */
+export function storageClassField(description: string) {
+  return z
+    .string()
+    .max(253)
+    .regex(/^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$/, 'expected the name of a StorageClass, or nothing')
+    .default('')
+    .meta({ description });
+}
+
+/** As agents take them; see volumeMountSchema. */
+export function mountOptionsField(description: string) {
+  return z
+    .array(z.string().regex(/^[A-Za-z0-9_=.,:/-]{1,128}$/, 'expected a mount option such as noatime'))
+    .max(32)
+    .meta({ description });
+}
+
 export function nodeNameField(description: string) {
   return objectNameField(description);
 }

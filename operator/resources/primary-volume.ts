@@ -6,10 +6,13 @@ import {
   acceptedField,
   bufferField,
   bytesField,
+  mountOptionsField,
   nodeNameField,
   nodeSelectorField,
+  objectNameField,
   poolField,
   quantityField,
+  storageClassField,
 } from './fields.ts';
 import { group, version } from './group.ts';
 import type { CustomObject } from './kube-object.ts';
@@ -51,6 +54,12 @@ export const primaryVolumeSpecSchema = z.object({
     .enum(['Delete', 'Retain'])
     .default('Delete')
     .meta({ description: 'Whether the data of the volume goes with this object, or stays at the agents.' }),
+  claim: z.boolean().default(true).meta({
+    description: 'Whether the operator makes a PersistentVolume and a PersistentVolumeClaim of it, for pods to use.',
+  }),
+  claimName: objectNameField('The name of that claim. Without it, the name of this object.').optional(),
+  storageClassName: storageClassField('The storage class that both of them name.'),
+  mountOptions: mountOptionsField('With what pods get the filesystem mounted.').optional(),
 });
 
 export const copySchema = z.object({
@@ -94,6 +103,8 @@ export const primaryVolumeStatusSchema = z.object({
   epoch: z.int().optional().meta({ description: 'Grows by one at each change of primary.', format: 'int64' }),
   volume: z.string().optional().meta({ description: 'The name of the volume at the agents.' }),
   sizeBytes: bytesField('The size that the primary has now.').optional(),
+  persistentVolumeName: z.string().optional().meta({ description: 'The PersistentVolume made of it.' }),
+  claimName: z.string().optional().meta({ description: 'The PersistentVolumeClaim made of it, in this namespace.' }),
   nbd: z.string().optional().meta({ description: 'The unix socket of its exports, on the node of the primary.' }),
   copies: z
     .array(copySchema)
@@ -117,7 +128,7 @@ export type PrimaryVolume = CustomObject<PrimaryVolumeSpec, PrimaryVolumeStatus>
 export const originCopy = 'origin';
 
 /** What every agent allocates in, whatever the block size of the volume. */
-const sizeUnitBytes = 4096;
+export const sizeUnitBytes = 4096;
 
 const wholeBlocksRule: SpecRule<PrimaryVolumeSpec> = {
   field: 'size',
@@ -147,6 +158,8 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
     'blockSize',
     'provisioning',
     'buffer',
+    'claimName',
+    'storageClassName',
   ],
   rules: [
     exactlyOneRule<PrimaryVolumeSpec>('', (spec: PrimaryVolumeSpec) => spec, 'nodeName', 'nodeSelector'),
@@ -156,7 +169,8 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
     bufferNeverShrinksRule<PrimaryVolumeSpec>(),
     immutableRule<PrimaryVolumeSpec>('nodeName', true),
     immutableRule<PrimaryVolumeSpec>('nodeSelector', true),
-    ...(['pool', 'volumeMode', 'fsType', 'blockSize', 'provisioning'] as const).map((field) =>
+    immutableRule<PrimaryVolumeSpec>('claimName', true),
+    ...(['pool', 'volumeMode', 'fsType', 'blockSize', 'provisioning', 'storageClassName'] as const).map((field) =>
       immutableRule<PrimaryVolumeSpec>(field, false),
     ),
   ],
