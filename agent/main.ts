@@ -4,6 +4,7 @@ import { UnderstudyError } from '../common/errors.ts';
 import type { AgentContext } from './agent-context.ts';
 import type { ApiServer } from './api/fastify.ts';
 import { renewCertificates } from './api/listener.ts';
+import { AgentMetrics } from './api/metrics.ts';
 import { createApi } from './api/server.ts';
 import type { AgentConfig } from './config.ts';
 import { openMounts } from './mounts.ts';
@@ -38,7 +39,10 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     started.defer(() => volumes.stop());
     const mounts = new PendingMounts();
     const apiLog = log.child({ component: 'api' });
-    const app = await createApi({ volumes, mounts, version: context.version, tls, log: apiLog });
+    const { version } = context;
+    const metrics = new AgentMetrics(version);
+    const statistics = () => volumes.statistics();
+    const app = await createApi({ volumes, mounts, version, tls, log: apiLog, metrics, statistics });
     started.defer(() => closeApi(app, clock));
     const api = await listen(app, parseAddress(config.api.listen));
     const renewal = watchTlsFiles(config.tls, tls, {
@@ -50,7 +54,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
       },
     });
     started.defer(() => renewal.cancel());
-    log.info({ node: config.node, api, version: context.version }, 'the API answers; recovering volumes');
+    log.info({ node: config.node, api, version }, 'the API answers; recovering volumes');
     await volumes.recovered;
     const recovered = await openMounts(config, volumes, context);
     started.defer(() => recovered.close());

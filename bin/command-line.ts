@@ -26,7 +26,7 @@ export async function runCommandLine(argv: readonly string[]): Promise<void> {
     .requiredOption('--config <file>', 'configuration file, YAML')
     .action(async ({ config }: { config: string }) => {
       const { operatorService } = await import('./operator-service.ts');
-      await runService(() => operatorService(config));
+      await runService(() => operatorService(config, version));
     });
 
   try {

@@ -5,9 +5,9 @@ import { operatorConfigSchema } from '../operator/config.ts';
 import { runOperator } from '../operator/main.ts';
 import type { Service } from './run-service.ts';
 
-export async function operatorService(configFile: string): Promise<Service> {
+export async function operatorService(configFile: string, version: string): Promise<Service> {
   const config = await loadConfig(configFile, operatorConfigSchema);
   const log = createLog(config.log.level);
-  const operator = await runOperator({ config, clock: systemClock, log });
+  const operator = await runOperator({ config, version, clock: systemClock, log });
   return { log, stop: () => operator.stop() };
 }

@@ -15,6 +15,8 @@ import { startOperator } from './start-operator.ts';
 
 export interface RunOperatorOptions {
   readonly config: OperatorConfig;
+  /** Of Understudy. */
+  readonly version: string;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -30,11 +32,15 @@ export interface RunningOperator {
  * reached yet: it goes on trying.
  * @throws UnderstudyError Invalid for what is wrong with the files that the configuration names
  */
-export async function runOperator({ config, clock, log }: RunOperatorOptions): Promise<RunningOperator> {
-  const api = new RealKubeApi(loadKubeConfig(config.kube), clock);
+export async function runOperator({ config, version, clock, log }: RunOperatorOptions): Promise<RunningOperator> {
+  const metrics = new PrometheusMetrics(version);
+  const api = new RealKubeApi(loadKubeConfig(config.kube), clock, {
+    observe: (verb, status, seconds) => metrics.requested(verb, status, seconds),
+    userAgent: `understudy-operator/${version}`,
+  });
   const agents = await loadAgents(config, clock);
-  const metrics = new PrometheusMetrics();
   const operator = startOperator({ api, agents, clock, log, metrics, namespace: config.namespace });
+  metrics.useCensus(() => operator.census());
   try {
     const { health } = config;
     const server = health && (await startHealthServer(parseAddress(health.listen), () => operator.isReady(), metrics));

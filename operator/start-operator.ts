@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../common/clock.ts';
 import type { Log } from '../common/log.ts';
 import type { AgentDirectory } from './agent-client/agent-client.ts';
 import { AgentActions } from './controllers/agent-actions.ts';
+import { type Census, takeCensus } from './controllers/census.ts';
 import { ClusterCaches } from './controllers/cluster-caches.ts';
 import type { ControllerContext } from './controllers/controller-context.ts';
 import { EventRecorder } from './controllers/event-recorder.ts';
@@ -31,6 +32,8 @@ export interface Operator {
   /** Every kind has been listed; from then on it works. */
   isReady(): boolean;
   ready(): Promise<void>;
+  /** What there is, for the metrics. */
+  census(): Census;
   /** Resolves when nothing is under way any more. Nothing at the agents or in the API changes by it. */
   stop(): Promise<void>;
 }
@@ -54,6 +57,7 @@ export function startOperator(options: StartOperatorOptions): Operator {
   return {
     isReady: () => caches.isSynced,
     ready: () => caches.synced(),
+    census: () => takeCensus(caches),
     async stop() {
       await caches.stop();
       await started.stop();

@@ -1,130 +1,97 @@
-import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { VolumeView } from './contract/volumes.ts';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { durationBucketsSeconds, operations } from '../volume/operation-statistics.ts';
+import { CountedHistogram } from './counted-histogram.ts';
+import { type ScrapedVolume, type VolumeMetric, volumeMetrics } from './volume-metrics.ts';
 
-/**
- * The metrics of an agent in the Prometheus format. Labels stay bounded: the volumes that are on this node now, their
- * mirrors, fixed sets of states, and route patterns. Snapshots, which come and go, are counted and never named.
- */
-export class Metrics {
-  readonly #registry = new Registry();
+/** The metrics of an agent in the Prometheus format, described for users in docs/metrics.md. */
+export class AgentMetrics {
+  readonly registry = new Registry();
   readonly #requestSeconds: Histogram<'method' | 'route' | 'status'>;
-  readonly #volumeGauges: readonly VolumeGauge[];
+  readonly #operationSeconds: CountedHistogram<'volume' | 'operation'>;
+  readonly #certificateExpiry: Gauge;
+  readonly #renewals: Counter<'result'>;
+  readonly #ofVolumes: readonly { readonly metric: VolumeMetric; readonly collector: Gauge | Counter }[];
 
-  constructor() {
-    collectDefaultMetrics({ register: this.#registry });
+  constructor(version: string) {
+    const registers = [this.registry];
+    collectDefaultMetrics({ register: this.registry });
+    new Gauge({
+      name: 'understudy_build_info',
+      help: 'Always 1; the label says which version runs.',
+      labelNames: ['version'],
+      registers,
+    }).set({ version }, 1);
     this.#requestSeconds = new Histogram({
       name: 'understudy_api_request_duration_seconds',
       help: 'Time from the arrival of an API request to its answer.',
       labelNames: ['method', 'route', 'status'],
       buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60],
-      registers: [this.#registry],
+      registers,
     });
-    this.#volumeGauges = volumeGauges.map((definition) => ({
-      ...definition,
-      gauge: new Gauge({ ...definition, labelNames: [...definition.labelNames], registers: [this.#registry] }),
-    }));
+    this.#operationSeconds = new CountedHistogram({
+      name: 'understudy_operation_duration_seconds',
+      help: 'Time that an operation of a client of the live volume takes, mirrors included.',
+      labelNames: ['volume', 'operation'],
+      buckets: [...durationBucketsSeconds],
+      registers,
+    });
+    this.#certificateExpiry = new Gauge({
+      name: 'understudy_certificate_expiry_timestamp_seconds',
+      help: "When this node's certificate expires; 0 without certificates.",
+      registers,
+    });
+    this.#renewals = new Counter({
+      name: 'understudy_certificate_renewals_total',
+      help: 'Attempts to have a certificate issued by the operator.',
+      labelNames: ['result'],
+      registers,
+    });
+    this.#ofVolumes = volumeMetrics.map((metric) => {
+      const { type, name, help } = metric;
+      const configuration = { name, help, labelNames: [...metric.labelNames], registers };
+      return { metric, collector: type === 'counter' ? new Counter(configuration) : new Gauge(configuration) };
+    });
   }
 
   get contentType(): string {
-    return this.#registry.contentType;
+    return this.registry.contentType;
   }
 
   observeRequest(method: string, route: string, status: number, seconds: number): void {
     this.#requestSeconds.observe({ method, route, status }, seconds);
   }
 
+  /** @param expiresAtMs milliseconds since 1970 */
+  certificate(expiresAtMs: number): void {
+    this.#certificateExpiry.set(expiresAtMs / 1000);
+  }
+
+  renewed(result: 'issued' | 'failed'): void {
+    this.#renewals.inc({ result });
+  }
+
   /** The answer to a scrape, with what the volumes are now; those of earlier scrapes leave no trace. */
-  async render(volumes: readonly VolumeView[]): Promise<string> {
-    for (const { gauge, samples } of this.#volumeGauges) {
-      gauge.reset();
+  async render(volumes: readonly ScrapedVolume[]): Promise<string> {
+    for (const { metric, collector } of this.#ofVolumes) {
+      collector.reset();
       for (const volume of volumes) {
-        for (const { labels, value } of samples(volume)) gauge.inc(labels, value);
+        for (const { labels, value } of metric.samples(volume)) collector.inc(labels, value);
       }
     }
-    return this.#registry.metrics();
+    this.#operationSeconds.replaceAll(volumes.flatMap(durations));
+    return await this.registry.metrics();
   }
 }
 
-interface GaugeDefinition {
-  readonly name: string;
-  readonly help: string;
-  readonly labelNames: readonly string[];
-  /** What one volume adds to the gauge. */
-  samples(volume: VolumeView): Sample[];
+/** Only of operations that there were, so that a standby has none. */
+function durations({ view: { volume }, statistics }: ScrapedVolume) {
+  if (statistics === undefined) return [];
+  return operations
+    .map((operation) => ({ operation, counts: statistics.operations[operation] }))
+    .filter(({ counts }) => counts.buckets.some((count) => count > 0))
+    .map(({ operation, counts }) => ({
+      labels: { volume, operation },
+      buckets: counts.buckets,
+      sum: counts.seconds,
+    }));
 }
-
-interface VolumeGauge extends GaugeDefinition {
-  readonly gauge: Gauge;
-}
-
-interface Sample {
-  readonly labels: Readonly<Record<string, string>>;
-  readonly value: number;
-}
-
-const volumeGauges: readonly GaugeDefinition[] = [
-  {
-    name: 'understudy_volumes',
-    help: 'Copies of volumes on this node.',
-    labelNames: ['role', 'state'],
-    samples: ({ role, state }) => [{ labels: { role, state }, value: 1 }],
-  },
-  {
-    name: 'understudy_volume_size_bytes',
-    help: 'Size of a volume.',
-    labelNames: ['volume'],
-    samples: ({ volume, size }) => [{ labels: { volume }, value: size }],
-  },
-  {
-    name: 'understudy_mirror_state',
-    help: '1 for the state a mirror is in.',
-    labelNames: ['volume', 'mirror', 'state'],
-    samples: ({ volume, mirrors }) =>
-      mirrors.map(({ name, state }) => ({ labels: { volume, mirror: name, state }, value: 1 })),
-  },
-  {
-    name: 'understudy_mirror_dirty_bytes',
-    help: 'Bytes that a standby is known to miss.',
-    labelNames: ['volume', 'mirror'],
-    samples: ({ volume, mirrors }) =>
-      mirrors.map(({ name, dirtyBytes }) => ({ labels: { volume, mirror: name }, value: dirtyBytes })),
-  },
-  {
-    name: 'understudy_mirror_lag_bytes',
-    help: 'Bytes sent or queued that a standby does not hold yet.',
-    labelNames: ['volume', 'mirror'],
-    samples: ({ volume, mirrors }) =>
-      mirrors.map(({ name, lagBytes }) => ({ labels: { volume, mirror: name }, value: lagBytes })),
-  },
-  {
-    name: 'understudy_snapshots',
-    help: 'Snapshots that a copy holds.',
-    labelNames: ['volume', 'state'],
-    samples: ({ volume, snapshots }) => snapshots.map(({ state }) => ({ labels: { volume, state }, value: 1 })),
-  },
-  {
-    name: 'understudy_snapshot_exclusive_bytes',
-    help: 'Bytes that deleting single snapshots would free, added up.',
-    labelNames: ['volume'],
-    samples: ({ volume, snapshots }) =>
-      snapshots.map(({ exclusiveBytes }) => ({ labels: { volume }, value: exclusiveBytes })),
-  },
-  {
-    name: 'understudy_snapshot_readers',
-    help: 'Connections that read snapshots now.',
-    labelNames: ['volume'],
-    samples: ({ volume, snapshots }) => snapshots.map(({ readers }) => ({ labels: { volume }, value: readers })),
-  },
-  {
-    name: 'understudy_buffer_used_bytes',
-    help: 'Bytes in the copy-on-write buffer of a copy.',
-    labelNames: ['volume'],
-    samples: ({ volume, buffer }) => (buffer ? [{ labels: { volume }, value: buffer.usedBytes }] : []),
-  },
-  {
-    name: 'understudy_buffer_capacity_bytes',
-    help: 'Capacity of the copy-on-write buffer of a copy.',
-    labelNames: ['volume'],
-    samples: ({ volume, buffer }) => (buffer ? [{ labels: { volume }, value: buffer.capacityBytes }] : []),
-  },
-];

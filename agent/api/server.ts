@@ -8,11 +8,12 @@ import { routes } from './contract/routes.ts';
 import type { ApiServer } from './fastify.ts';
 import { KnownMethods } from './known-methods.ts';
 import { answerBrokenRequest, createListener, type TlsMaterial } from './listener.ts';
+import { AgentMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import { HttpError, problemOf } from './problem.ts';
 import { compileValidator } from './request-validation.ts';
 import { addHealthRoutes } from './routes/health.ts';
-import { addMetricsRoute } from './routes/metrics.ts';
+import { addMetricsRoute, type StatisticsSource } from './routes/metrics.ts';
 import { addMountRoutes } from './routes/mounts.ts';
 import { addSnapshotRoutes } from './routes/snapshots.ts';
 import { addVolumeRoutes } from './routes/volumes.ts';
@@ -32,11 +33,15 @@ export interface ApiOptions {
   /** Without it the API is served over plain HTTP, to clients of this machine only. */
   readonly tls: TlsMaterial | undefined;
   readonly log: Log;
+  readonly metrics?: AgentMetrics;
+  /** For the metrics; none without it. */
+  readonly statistics?: StatisticsSource;
 }
 
 /** The HTTP API of an agent, ready to listen. Its contract is in contract/; every error is a problem (RFC 9457). */
 export async function createApi(options: ApiOptions): Promise<ApiServer> {
-  const { volumes, mounts, version, tls, log } = options;
+  const { volumes, mounts, version, tls, log, metrics = new AgentMetrics(version) } = options;
+  const statistics = options.statistics ?? (async () => new Map());
   const app: ApiServer = Fastify({
     bodyLimit: bodyLimitBytes,
     routerOptions: { maxParamLength: maxParameterLength },
@@ -61,7 +66,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   });
 
   await describeRoutes(app, version);
-  addMetricsRoute(app, volumes);
+  addMetricsRoute(app, metrics, volumes, statistics);
   addHealthRoutes(app, volumes, mounts);
   addVolumeRoutes(app, volumes);
   addSnapshotRoutes(app, volumes);

@@ -2,12 +2,14 @@ import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyEr
 import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
 import type { BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
+import type { VolumeStatistics } from './operation-statistics.ts';
 import type { VolumeRecord } from './volume-record.ts';
 import type { Lull, LullFound } from './write-activity.ts';
 
 /** What the agent's main thread asks of a volume's thread. */
 export interface EngineCalls {
   view(): VolumeView;
+  statistics(): VolumeStatistics;
   record(): VolumeRecord;
   setMirrors(mirrors: readonly MirrorSpec[], onLoss: VolumeRecord['onLoss']): void;
   prepare(epoch: number): PrepareResult;

@@ -69,6 +69,7 @@ type Handlers = { [Method in keyof EngineCalls]: (...parameters: Parameters<Engi
 function handlersOf(engine: VolumeEngine): Handlers {
   return {
     view: () => engine.view(),
+    statistics: () => engine.statistics(),
     record: () => engine.record,
     setMirrors: (mirrors, onLoss) => engine.setMirrors(mirrors, onLoss),
     prepare: (epoch) => engine.prepare(epoch),

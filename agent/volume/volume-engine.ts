@@ -10,6 +10,7 @@ import { NbdServer } from '../nbd/server.ts';
 import { isBlank } from './blankness.ts';
 import { MeteredDevice } from './metered-device.ts';
 import { type CopyRole, changeMirrors, closeCopy, openCopy, refuseMirror } from './open-copy.ts';
+import { OperationStatistics, type VolumeStatistics } from './operation-statistics.ts';
 import { ScratchViews } from './scratch-views.ts';
 import { snapshotView } from './snapshot-view.ts';
 import { type StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
@@ -52,13 +53,21 @@ export class VolumeEngine {
   readonly #scratch: ScratchViews;
   readonly #role: Role;
   readonly #exports: VolumeExports;
+  readonly #statistics: OperationStatistics;
   #server: NbdServer | undefined;
 
-  private constructor(options: EngineOptions, store: RecordStore, stack: VolumeStack, role: Role) {
+  private constructor(
+    options: EngineOptions,
+    store: RecordStore,
+    stack: VolumeStack,
+    role: Role,
+    statistics: OperationStatistics,
+  ) {
     this.#options = options;
     this.#store = store;
     this.#stack = stack;
     this.#role = role;
+    this.#statistics = statistics;
     const { volume } = options.record;
     this.#scratch = new ScratchViews(volume, stack.cow, options.folders.buffer);
     const live = role.kind === 'primary' ? role.live : undefined;
@@ -67,7 +76,9 @@ export class VolumeEngine {
 
   static async start(options: EngineOptions): Promise<VolumeEngine> {
     const { store, stack, role } = await openCopy(options);
-    const engine = new VolumeEngine(options, store, stack, withActivity(role, options.clock));
+    const statistics = new OperationStatistics();
+    const metered = withActivity(role, options.clock, statistics);
+    const engine = new VolumeEngine(options, store, stack, metered, statistics);
     engine.#server = await NbdServer.listen({ path: options.socket, exports: engine.#exports, log: options.log });
     return engine;
   }
@@ -108,6 +119,10 @@ export class VolumeEngine {
           }
         : {}),
     };
+  }
+
+  statistics(): VolumeStatistics {
+    return { operations: this.#statistics.counts(), invalidatedSnapshots: this.#stack.invalidated.count };
   }
 
   #state(): VolumeView['state'] {
@@ -206,10 +221,10 @@ export class VolumeEngine {
   }
 }
 
-function withActivity(role: CopyRole, clock: Clock): Role {
+function withActivity(role: CopyRole, clock: Clock, statistics: OperationStatistics): Role {
   if (role.kind === 'standby') return role;
   const activity = new WriteActivity(clock);
-  return { ...role, live: new MeteredDevice(role.mirror, activity), activity };
+  return { ...role, live: new MeteredDevice(role.mirror, activity, statistics, clock), activity };
 }
 
 /** What is wrong with the copy, or else with its buffer. */

@@ -9,6 +9,7 @@ import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link-options.
 import { DiskDirectory } from '../store/disk-directory.ts';
 import type { LinkTls } from './engine-calls.ts';
 import { MirrorListener } from './mirror-listener.ts';
+import type { VolumeStatistics } from './operation-statistics.ts';
 import { type Pool, Pools } from './pools.ts';
 import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
 import { planChange, type VolumeChange } from './volume-change.ts';
@@ -117,6 +118,15 @@ export class VolumeManager implements VolumeService {
 
   async list(): Promise<VolumeView[]> {
     return Promise.all([...this.#slots.values()].map((slot) => slot.view()));
+  }
+
+  /** What the threads of the volumes that run have counted, by volume. */
+  async statistics(): Promise<ReadonlyMap<string, VolumeStatistics>> {
+    const running = [...this.#slots.values()].filter((slot) => slot.running);
+    const asked = running.map(async (slot) => [slot.volume, await slot.host.call('statistics')] as const);
+    const answers = await Promise.allSettled(asked);
+    // One that ended in between has nothing to tell.
+    return new Map(answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : [])));
   }
 
   async get(volume: string): Promise<VolumeView> {

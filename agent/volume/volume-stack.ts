@@ -3,7 +3,8 @@ import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import type { StorageDirectory } from '../core/storage.ts';
-import { CowDevice } from '../cow/cow-device.ts';
+import { CowDevice, type CowDeviceOptions } from '../cow/cow-device.ts';
+import type { SnapshotInfo } from '../cow/snapshot-info.ts';
 import { FileDevice } from '../store/file-device.ts';
 import type { VolumeRecord } from './volume-record.ts';
 
@@ -24,8 +25,14 @@ export interface VolumeStack {
   readonly cow: CowDevice | undefined;
   /** The uppermost of them. */
   readonly top: BlockDevice;
+  /** Snapshots that lost their content since the stack was opened. */
+  readonly invalidated: InvalidatedSnapshots;
   /** Why the volume is used without the buffer that it has. */
   readonly bufferFailure?: string;
+}
+
+export interface InvalidatedSnapshots {
+  count: number;
 }
 
 /** Opens the layers of a copy from the bottom up. A new volume's files are made, and a data file that is to grow grows. */
@@ -43,10 +50,15 @@ export async function openStack(
     await data.sync();
   }
   const file = new FileDevice({ file: data, blockSize, provisioning, sizeBytes: size });
-  if (!buffer) return { file, cow: undefined, top: file };
+  const invalidated: InvalidatedSnapshots = { count: 0 };
+  if (!buffer) return { file, cow: undefined, top: file, invalidated };
+  const onInvalidated = ({ name, reason }: SnapshotInfo) => {
+    invalidated.count += 1;
+    log.warn({ snapshot: name, reason }, 'a snapshot has been lost');
+  };
   try {
-    const cow = await openCow(record, buffer, file, folders, clock, log);
-    return { file, cow, top: cow };
+    const cow = await openCow(record, buffer, file, folders, { clock, log, onInvalidated });
+    return { file, cow, top: cow, invalidated };
   } catch (error) {
     if (!record.created) throw error;
     return withoutBuffer(volume, file, folders, errorMessage(error), log);
@@ -58,8 +70,7 @@ function openCow(
   { capacity, maxSnapshots }: NonNullable<VolumeRecord['buffer']>,
   base: FileDevice,
   folders: VolumeFolders,
-  clock: Clock,
-  log: Log,
+  context: Pick<CowDeviceOptions, 'clock' | 'log' | 'onInvalidated'>,
 ): Promise<CowDevice> {
   if (!folders.buffer)
     throw new UnderstudyError('Io', folders.bufferFailure ?? 'the folder of the buffer cannot be opened');
@@ -70,9 +81,7 @@ function openCow(
     name: volume,
     capacityBytes: capacity,
     maxSnapshots,
-    clock,
-    log,
-    onInvalidated: ({ name, reason }) => log.warn({ snapshot: name, reason }, 'a snapshot has been lost'),
+    ...context,
   });
 }
 
@@ -89,5 +98,5 @@ async function withoutBuffer(
     'the snapshot buffer cannot be used: its snapshots are lost, the volume goes on without',
   );
   await CowDevice.abandonBuffer(folders.data, volume);
-  return { file, cow: undefined, top: file, bufferFailure };
+  return { file, cow: undefined, top: file, invalidated: { count: 0 }, bufferFailure };
 }

@@ -95,13 +95,15 @@ export class WorkQueue {
   }
 
   async #reconcile(key: string): Promise<Result> {
-    const { name, reconcile, log, metrics } = this.#options;
+    const { name, reconcile, log, metrics, clock } = this.#options;
+    const startMs = clock.monotonicMs();
+    const seconds = () => (clock.monotonicMs() - startMs) / 1000;
     try {
       const result = await reconcile(key);
-      metrics.reconciled(name, result.type === 'failed' ? 'retry' : 'done');
+      metrics.reconciled(name, result.type === 'failed' ? 'retry' : 'done', seconds());
       return result;
     } catch (error) {
-      metrics.reconciled(name, 'error');
+      metrics.reconciled(name, 'error', seconds());
       log.error({ key, error: errorMessage(error) }, 'could not reconcile; it is tried again');
       return { type: 'failed' };
     }

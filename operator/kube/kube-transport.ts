@@ -19,6 +19,15 @@ export interface KubeRequest {
   readonly contentType?: string;
 }
 
+/** Told of every request: its method, the status of the answer (0 if there was none), and the time until then. */
+export type RequestObserver = (method: string, status: number, seconds: number) => void;
+
+export interface KubeTransportOptions {
+  readonly observe?: RequestObserver;
+  /** Who this is, for the API server's audit log. */
+  readonly userAgent?: string;
+}
+
 /** Client certificates and authorities are read again after this time: they are rotated. */
 const credentialsLifeMs = 10 * 60_000;
 const requestTimeoutMs = 30_000;
@@ -32,11 +41,13 @@ export class KubeTransport {
   readonly #clock: Clock;
   readonly #http = new IsomorphicFetchHttpLibrary();
   readonly #server: string;
+  readonly #observe: RequestObserver;
+  readonly #userAgent: string;
   #dispatcher: Dispatcher;
   #dispatcherSinceMs = Number.NEGATIVE_INFINITY;
 
   /** @throws UnderstudyError Invalid if the kubeconfig names no cluster. */
-  constructor(config: KubeConfig, clock: Clock) {
+  constructor(config: KubeConfig, clock: Clock, options: KubeTransportOptions = {}) {
     const cluster = config.getCurrentCluster();
     if (cluster === null) {
       throw new UnderstudyError(
@@ -47,6 +58,8 @@ export class KubeTransport {
     this.#server = cluster.server.replace(/\/+$/, '');
     this.#config = config;
     this.#clock = clock;
+    this.#observe = options.observe ?? (() => {});
+    this.#userAgent = options.userAgent ?? 'understudy';
   }
 
   /** The JSON that the API server answers. @throws an error of kubeError */
@@ -84,8 +97,21 @@ export class KubeTransport {
   }
 
   async #send(request: KubeRequest, signal: AbortSignal): Promise<ResponseContext> {
+    const startMs = this.#clock.monotonicMs();
+    let status = 0;
+    try {
+      const response = await this.#request(request, signal);
+      status = response.httpStatusCode;
+      return response;
+    } finally {
+      this.#observe(request.method, status, (this.#clock.monotonicMs() - startMs) / 1000);
+    }
+  }
+
+  async #request(request: KubeRequest, signal: AbortSignal): Promise<ResponseContext> {
     const context = new RequestContext(this.#server + request.path, HttpMethod[request.method]);
     context.setHeaderParam('Accept', 'application/json');
+    context.setHeaderParam('User-Agent', this.#userAgent);
     context.setSignal(signal);
     if (request.body !== undefined) {
       context.setHeaderParam('Content-Type', request.contentType ?? 'application/json');

@@ -14,7 +14,7 @@ import type {
   WatchRequest,
 } from './kube-api.ts';
 import { isGone, isNotFound, kubeError } from './kube-error.ts';
-import { KubeTransport, statusFields } from './kube-transport.ts';
+import { KubeTransport, type KubeTransportOptions, statusFields } from './kube-transport.ts';
 
 /** Objects per page of a list. */
 const pageLimit = 500;
@@ -25,8 +25,8 @@ const watchSeconds = 290;
 export class RealKubeApi implements KubeApi {
   readonly #transport: KubeTransport;
 
-  constructor(config: KubeConfig, clock: Clock = systemClock) {
-    this.#transport = new KubeTransport(config, clock);
+  constructor(config: KubeConfig, clock: Clock = systemClock, options: KubeTransportOptions = {}) {
+    this.#transport = new KubeTransport(config, clock, options);
   }
 
   async get<T extends KubeObject>(resource: Resource<T>, key: ObjectKey): Promise<T | undefined> {

@@ -29,7 +29,7 @@ function config(yaml: string) {
 }
 
 async function start(yaml: string): Promise<void> {
-  operator = await runOperator({ config: config(yaml), clock: systemClock, log: silentLog });
+  operator = await runOperator({ config: config(yaml), version: '1.2.3', clock: systemClock, log: silentLog });
 }
 
 async function get(route: string): Promise<{ status: number; text: string }> {

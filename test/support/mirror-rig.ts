@@ -112,7 +112,7 @@ export class StandbyRig {
 
   #makeCopy(): StandbyCopyOfVolume {
     // The stack's file is not used by the copy, only its top is.
-    const stack = { file: undefined as never, cow: undefined, top: this.device };
+    const stack = { file: undefined as never, cow: undefined, top: this.device, invalidated: { count: 0 } };
     return new StandbyCopyOfVolume(stack, this.store, silentLog, systemClock, () => undefined);
   }
 }

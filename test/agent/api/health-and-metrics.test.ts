@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { OperationStatistics } from '../../../agent/volume/operation-statistics.ts';
 import { startApi } from './support/api.ts';
 
 const spec = { size: 8192, pool: 'main', role: 'primary', epoch: 1 };
@@ -52,6 +53,32 @@ test('metrics say how volumes, mirrors, snapshots and buffers are', async () => 
     expect(text).toContain(`${line}\n`);
   }
   expect(text).toContain('process_resident_memory_bytes');
+});
+
+test('metrics have what the thread of a volume has counted', async () => {
+  const statistics = new OperationStatistics();
+  statistics.finished('write', 0.06, 4096, true);
+  statistics.finished('write', 0.2, 4096, true);
+  statistics.finished('write', 9_000, 4096, false);
+  const counted = { operations: statistics.counts(), invalidatedSnapshots: 3 };
+  const { request } = await startApi({ statistics: async () => new Map([['v1', counted]]) });
+  await request('PUT', '/v1/volumes/v1', spec);
+  const { text } = await request('GET', '/metrics');
+  for (const line of [
+    '# TYPE understudy_operation_duration_seconds histogram',
+    'understudy_operation_duration_seconds_bucket{volume="v1",operation="write",le="0.00005"} 0',
+    'understudy_operation_duration_seconds_bucket{volume="v1",operation="write",le="0.0001"} 1',
+    'understudy_operation_duration_seconds_bucket{volume="v1",operation="write",le="0.00025"} 2',
+    'understudy_operation_duration_seconds_bucket{volume="v1",operation="write",le="5"} 2',
+    'understudy_operation_duration_seconds_bucket{volume="v1",operation="write",le="+Inf"} 3',
+    'understudy_operation_duration_seconds_count{volume="v1",operation="write"} 3',
+    'understudy_operation_bytes_total{volume="v1",operation="write"} 8192',
+    'understudy_operation_errors_total{volume="v1",operation="write"} 1',
+    'understudy_snapshots_invalidated_total{volume="v1"} 3',
+  ]) {
+    expect(text).toContain(`${line}\n`);
+  }
+  expect(text).not.toContain('operation="read"');
 });
 
 test('what is gone, and what strangers ask for, leaves nothing in the metrics', async () => {

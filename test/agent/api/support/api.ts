@@ -3,6 +3,7 @@ import { text } from 'node:stream/consumers';
 import { afterEach } from 'vitest';
 import type { ApiServer } from '../../../../agent/api/fastify.ts';
 import type { TlsMaterial } from '../../../../agent/api/listener.ts';
+import type { StatisticsSource } from '../../../../agent/api/routes/metrics.ts';
 import { createApi } from '../../../../agent/api/server.ts';
 import { type Log, silentLog } from '../../../../common/log.ts';
 import { MemoryMounts, MemoryVolumes } from './memory-services.ts';
@@ -34,10 +35,13 @@ afterEach(async () => {
 });
 
 /** An API over services in memory that listens on a loopback port until the test ends. */
-export async function startApi(options: { tls?: TlsMaterial; log?: Log } = {}): Promise<ApiUnderTest> {
+export async function startApi(
+  options: { tls?: TlsMaterial; log?: Log; statistics?: StatisticsSource } = {},
+): Promise<ApiUnderTest> {
   const volumes = new MemoryVolumes();
   const mounts = new MemoryMounts();
-  const app = await createApi({ volumes, mounts, version: '1.2.3', tls: options.tls, log: options.log ?? silentLog });
+  const { tls, log = silentLog, statistics = async () => new Map() } = options;
+  const app = await createApi({ volumes, mounts, version: '1.2.3', tls, log, statistics });
   open.add(app);
   const port = Number(new URL(await app.listen({ host: '127.0.0.1', port: 0 })).port);
   return { app, port, volumes, mounts, request: (method, path, body) => send(port, method, path, body) };
