@@ -13,10 +13,10 @@ export class Checkers {
     this.#world = world;
   }
 
-  /** The standbys that a primary counts as in sync. */
+  /** The standbys that a primary counts as in sync. It need not have noticed yet that the disks of one are gone. */
   inSync(primary: SimulatedNode): SimulatedNode[] {
     const names = (primary.device?.mirrors ?? []).filter(({ state }) => state === 'InSync').map(({ name }) => name);
-    return this.#world.nodes.filter((node) => names.includes(node.name));
+    return this.#world.nodes.filter((node) => names.includes(node.name) && !node.disksReplaced);
   }
 
   /** After every event: who serves now, and who has come in sync. */
@@ -42,6 +42,7 @@ export class Checkers {
   #cameInSync(primary: SimulatedNode, name: string): void {
     const { history, violations, trace } = this.#world;
     const standby = this.#world.node(name);
+    standby.disksReplaced = false;
     trace.note(name, `counts as in sync with ${primary.name}`);
     const image = standby.image('durable');
     image.forEach((stamp, sector) => {

@@ -55,6 +55,8 @@ export class SimulatedNode {
   #turn: Promise<unknown> = Promise.resolve();
   /** A disk was made to fail here; from then on errors of it are no violations. */
   dataTrouble = false;
+  /** Its disks were exchanged, and it has not come in sync since. */
+  disksReplaced = false;
   bufferTrouble = false;
   /** The disk of a sparse volume was full at some time: writes may have failed here. */
   dataFull = false;
@@ -125,6 +127,7 @@ export class SimulatedNode {
   /** Both disks are exchanged for empty ones. */
   wipe(): void {
     this.kill();
+    this.disksReplaced = true;
     this.dataDisk.wipe();
     this.bufferDisk.wipe();
     this.dataTrouble = false;
