@@ -41,6 +41,11 @@ export interface DevicePool {
   readonly devices: readonly string[];
 }
 
+interface PoolEntry {
+  readonly pool: PoolConfig;
+  readonly nodes: readonly string[] | undefined;
+}
+
 const poolSchema = z
   .strictObject({
     name: nameSchema,
@@ -48,10 +53,12 @@ const poolSchema = z
     directory: absolutePathSchema.optional(),
     /** Raw block devices, each for one volume or buffer. */
     devices: z.array(absolutePathSchema).min(1).optional(),
+    /** The nodes that have the pool, if not all of them that have this file. */
+    nodes: z.array(nameSchema).min(1).optional(),
   })
-  .transform(({ name, directory, devices }, context): PoolConfig => {
-    if (directory !== undefined && devices === undefined) return { name, directory };
-    if (devices !== undefined && directory === undefined) return { name, devices };
+  .transform(({ name, directory, devices, nodes }, context): PoolEntry => {
+    if (directory !== undefined && devices === undefined) return { pool: { name, directory }, nodes };
+    if (devices !== undefined && directory === undefined) return { pool: { name, devices }, nodes };
     const found = directory === undefined ? 'neither' : 'both';
     context.addIssue({ code: 'custom', message: `needs either directory or devices, found ${found}` });
     return z.NEVER;
@@ -93,8 +100,9 @@ export const agentConfigSchema = z
   })
   .superRefine((config, context) => {
     if ('insecure' in config.tls) checkLoopbackOnly(config, context);
-    for (const [index, pool] of config.pools.entries()) {
-      if ('directory' in pool && contains(pool.directory, config.stateDirectory)) {
+    for (const [index, { pool }] of config.pools.entries()) {
+      // A broken one is looked at too, but has been complained about already.
+      if (pool !== undefined && 'directory' in pool && contains(pool.directory, config.stateDirectory)) {
         const message = `must not contain the stateDirectory, ${config.stateDirectory}; a directory below that is fine`;
         context.addIssue({ code: 'custom', path: ['pools', index, 'directory'], message, input: pool.directory });
       }
@@ -107,7 +115,8 @@ export const agentConfigSchema = z
       context.addIssue({ code: 'custom', path: ['mirror', 'advertise'], message });
       return z.NEVER;
     }
-    return { ...config, mirror: { listen, advertise } };
+    const pools = config.pools.filter(({ nodes }) => nodes?.includes(config.node) ?? true).map(({ pool }) => pool);
+    return { ...config, pools, mirror: { listen, advertise } };
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;
@@ -128,22 +137,27 @@ function checkLoopbackOnly(
   }
 }
 
-/** Each name and device once, and no directory in another's: whatever is in a pool's directory is taken for a volume. */
-function checkPools(pools: readonly PoolConfig[], context: z.core.$RefinementCtx): void {
-  for (const [index, pool] of pools.entries()) {
-    const earlier = pools.slice(0, index);
-    const namesake = earlier.findIndex(({ name }) => name === pool.name);
+/** On a node, each name and device once, and no directory in another's: whatever is in a pool's directory is taken for a volume. */
+function checkPools(entries: readonly PoolEntry[], context: z.core.$RefinementCtx): void {
+  for (const [index, { pool, nodes }] of entries.entries()) {
+    if (pool === undefined) continue; // broken
+    const earlier = entries.map((entry, at) => (at < index && shareNode(entry.nodes, nodes) ? entry.pool : undefined));
+    const namesake = earlier.findIndex((candidate) => candidate?.name === pool.name);
     if (namesake >= 0) {
       const message = `pool ${JSON.stringify(pool.name)} is there already, as pools[${namesake}]`;
       context.addIssue({ code: 'custom', path: [index, 'name'], message });
     }
-    const other = earlier.find((candidate) => overlap(candidate, pool));
+    const other = earlier.find((candidate) => candidate !== undefined && overlap(candidate, pool));
     if (other) {
       const path = [index, 'directory' in pool ? 'directory' : 'devices'];
       const message = `must have nothing in common with that of pool ${JSON.stringify(other.name)}`;
       context.addIssue({ code: 'custom', path, message, input: 'directory' in pool ? pool.directory : pool.devices });
     }
   }
+}
+
+function shareNode(a: PoolEntry['nodes'], b: PoolEntry['nodes']): boolean {
+  return a === undefined || b === undefined || a.some((node) => b.includes(node));
 }
 
 function overlap(a: PoolConfig, b: PoolConfig): boolean {

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import type { z } from 'zod';
+import { type Environment, expandVariables } from './config-variables.ts';
 import { errorMessage, UnderstudyError } from './errors.ts';
 import { formatPath, type Violation, validate } from './validation.ts';
 
@@ -9,7 +10,8 @@ const maxConfigBytes = 1024 * 1024;
 
 /**
  * Reads a YAML configuration file and checks it against a schema. Schemas are strict objects, so that a mistyped key is
- * an error instead of a setting that silently does not apply.
+ * an error instead of a setting that silently does not apply. `${NAME}` in a text stands for an environment variable, so
+ * that all nodes of a cluster can have the same file.
  * @throws UnderstudyError Invalid whose message has one line for each mistake: line, key, what was expected, what is there.
  */
 export async function loadConfig<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {
@@ -19,11 +21,16 @@ export async function loadConfig<Schema extends z.ZodType>(path: string, schema:
   } catch (cause) {
     throw new UnderstudyError('Invalid', `cannot read the configuration file ${path}`, { cause });
   }
-  return parseConfig(text, path, schema);
+  return parseConfig(text, path, schema, process.env);
 }
 
-/** Checks the text of a configuration; `source` names it in messages. See loadConfig. */
-export function parseConfig<Schema extends z.ZodType>(text: string, source: string, schema: Schema): z.output<Schema> {
+/** Checks the text of a configuration; `source` names it in messages, `environment` has the variables. See loadConfig. */
+export function parseConfig<Schema extends z.ZodType>(
+  text: string,
+  source: string,
+  schema: Schema,
+  environment: Environment = {},
+): z.output<Schema> {
   if (text.length > maxConfigBytes) throw invalid(source, [`expected at most ${maxConfigBytes} bytes`]);
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -34,17 +41,22 @@ export function parseConfig<Schema extends z.ZodType>(text: string, source: stri
       mistakes.map((mistake) => `line ${lines.linePos(mistake.pos[0]).line}: not valid YAML: ${mistake.message}`),
     );
   }
-  const result = validate(schema, toPlainValue(document, source));
-  if (result.ok) return result.value;
-  const root = document.contents;
-  const described = result.violations.map((violation) => {
-    const offset = root === null ? undefined : offsetOf(root, document, violation.path);
-    return { line: offset === undefined ? 0 : lines.linePos(offset).line, violation };
-  });
-  throw invalid(
-    source,
-    described.toSorted((a, b) => a.line - b.line).map(({ line, violation }) => describe(line, violation)),
-  );
+  const complain = (violations: readonly Violation[]) => {
+    const root = document.contents;
+    const described = violations.map((violation) => {
+      const offset = root === null ? undefined : offsetOf(root, document, violation.path);
+      return { line: offset === undefined ? 0 : lines.linePos(offset).line, violation };
+    });
+    return invalid(
+      source,
+      described.toSorted((a, b) => a.line - b.line).map(({ line, violation }) => describe(line, violation)),
+    );
+  };
+  const { value, missing } = expandVariables(toPlainValue(document, source), environment);
+  if (missing.length > 0) throw complain(missing);
+  const result = validate(schema, value);
+  if (!result.ok) throw complain(result.violations);
+  return result.value;
 }
 
 type YamlDocument = ReturnType<typeof parseDocument>;

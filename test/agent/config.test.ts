@@ -165,6 +165,27 @@ describe('pools', () => {
     expect(mistakesAfter(pool, to)).toEqual([mistake]);
   });
 
+  test('may be of some nodes only, which then may have the same names and directories', () => {
+    const pools = [
+      '  - { name: main, directory: /srv/a, nodes: [node-a, node-b] }',
+      '  - { name: main, directory: /srv/c, nodes: [node-c] }',
+      '  - { name: buffer, directory: /srv/c/buffer, nodes: [node-a] }',
+    ];
+    const read = (node: string) =>
+      parse(minimal.replace(pool, `${pools.join('\n')}\n`).replace('node: node-a', `node: ${node}`));
+    expect(read('node-a').pools).toEqual([
+      { name: 'main', directory: '/srv/a' },
+      { name: 'buffer', directory: '/srv/c/buffer' },
+    ]);
+    expect(read('node-c').pools).toEqual([{ name: 'main', directory: '/srv/c' }]);
+    expect(read('node-d').pools).toEqual([]);
+  });
+
+  test('of one node must not overlap, however they were named', () => {
+    const shared = `${pool}  - { name: main, directory: /srv, nodes: [node-b] }\n`;
+    expect(mistakesAfter(pool, shared)).toEqual(['pools[1].name: pool "main" is there already, as pools[0]']);
+  });
+
   test('a broken pool beside a duplicate is named alone, without a crash', () => {
     expect(mistakesAfter(pool, `${pool}  - { name: a }\n${pool}`)).toContain(
       'pools[1]: needs either directory or devices, found neither',
