@@ -1,6 +1,6 @@
 /** The layers of docs/architecture.md: an import may only point to a layer further left. */
 const agentLayers = ['core', 'store', 'cow', 'mirror', 'nbd', 'volume'];
-const outerLayers = ['attach', 'csi', 'api'];
+const outerLayers = ['attach', 'csi', 'arbiter', 'api'];
 const contract = '^agent/api/contract/';
 
 const agentRules = agentLayers.map((layer, index) => ({

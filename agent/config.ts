@@ -95,6 +95,8 @@ export const agentConfigSchema = z
     }),
     attach: z.enum(['auto', 'nbd', 'fuse', 'none']).default('auto'),
     arbiter: z.enum(['none', 'kubernetes']).default('none'),
+    /** How the API server is reached; without a file, with the service account of the pod. */
+    kubernetes: z.strictObject({ kubeconfig: absolutePathSchema.optional() }).optional(),
     tls: tlsSchema,
     log: z.strictObject({ level: logLevelSchema.default('info') }).default({ level: 'info' }),
   })

@@ -6,6 +6,8 @@ import type { ApiServer } from './api/fastify.ts';
 import { renewCertificates } from './api/listener.ts';
 import { AgentMetrics } from './api/metrics.ts';
 import { createApi } from './api/server.ts';
+import { inClusterAccess, kubeconfigAccess } from './arbiter/kube-access.ts';
+import { KubernetesArbiter } from './arbiter/kubernetes-arbiter.ts';
 import type { AgentConfig } from './config.ts';
 import { openMounts } from './mounts.ts';
 import { PendingMounts } from './pending-mounts.ts';
@@ -35,7 +37,9 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     const tls = await readTlsFiles(config.tls);
     const lock = await StateLock.acquire(config.stateDirectory);
     started.defer(() => lock.release());
-    const volumes = await startVolumes(config, tls, context);
+    const arbiter = openArbiter(config, context);
+    started.defer(() => arbiter?.close());
+    const volumes = await startVolumes(config, tls, arbiter, context);
     started.defer(() => volumes.stop());
     const mounts = new PendingMounts();
     const apiLog = log.child({ component: 'api' });
@@ -66,6 +70,13 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     await started.disposeAsync();
     throw error;
   }
+}
+
+function openArbiter({ arbiter, kubernetes, node }: AgentConfig, { clock, log }: AgentContext) {
+  if (arbiter === 'none') return undefined;
+  const kubeconfig = kubernetes?.kubeconfig;
+  const access = kubeconfig === undefined ? inClusterAccess(process.env) : kubeconfigAccess(kubeconfig);
+  return new KubernetesArbiter({ node, access, clock, log: log.child({ component: 'arbiter' }) });
 }
 
 async function listen(app: ApiServer, address: Address): Promise<Address> {

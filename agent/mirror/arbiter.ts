@@ -6,6 +6,8 @@ export interface ArbiterQuestion {
   readonly uid: string | undefined;
   readonly epoch: number;
   readonly mirror: string;
+  /** Where the arbiter keeps its record of the volume, as whoever made the volume said. */
+  readonly key?: string | undefined;
 }
 
 /**
@@ -33,5 +35,23 @@ export function noArbiter(onLoss: 'suspend' | 'continue'): Arbiter {
     markInSync: async () => 'granted',
     // The order to drop it is the word of whoever gives it.
     markDropped: async () => 'granted',
+  };
+}
+
+/**
+ * For a volume that has a record at the arbiter. `suspend` never asks to go on without a standby; it may still be dropped.
+ * `undefined`: this agent has no arbiter any more. The record may still say that a standby is in sync, so only the standby
+ * itself, or an arbiter, can release the writes that wait for it.
+ */
+export function withRecord(arbiter: Arbiter | undefined, key: string, onLoss: 'suspend' | 'continue'): Arbiter {
+  if (arbiter === undefined) {
+    const unreachable = async () => 'unreachable' as const;
+    return { markOutdated: unreachable, markInSync: unreachable, markDropped: unreachable };
+  }
+  return {
+    markOutdated: async (question) =>
+      onLoss === 'continue' ? arbiter.markOutdated({ ...question, key }) : 'unreachable',
+    markInSync: (question) => arbiter.markInSync({ ...question, key }),
+    markDropped: (question) => arbiter.markDropped({ ...question, key }),
   };
 }

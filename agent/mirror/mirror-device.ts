@@ -69,6 +69,7 @@ export class MirrorDevice implements BlockDevice {
   readonly #options: MirrorDeviceOptions;
   readonly #base: BlockDevice;
   readonly #intent: IntentBitmap;
+  #identity: VolumeIdentity;
   readonly #links = new Map<string, MirrorLink>();
   #linkList: readonly MirrorLink[] = [];
   /** Operations that wait for their intent bits or for the gate, in order. */
@@ -86,6 +87,7 @@ export class MirrorDevice implements BlockDevice {
     this.#options = options;
     this.#base = options.base;
     this.#intent = options.intent;
+    this.#identity = options.identity;
     this.size = options.base.size;
     this.blockSize = options.base.blockSize;
   }
@@ -106,17 +108,24 @@ export class MirrorDevice implements BlockDevice {
   }
 
   /**
-   * Adds, removes and re-addresses mirrors; those that stay as they are keep their links.
+   * Adds, removes and re-addresses mirrors; those that stay as they are keep their links. In a newer epoch, or if
+   * `relink` says so, every link is made anew; what was needed before stays needed until the new link, or the arbiter, says
+   * otherwise.
    * @throws UnderstudyError Fenced; Unavailable (a standby that is needed cannot be given up now; try again)
    */
-  async setMirrors(mirrors: readonly MirrorSpec[]): Promise<void> {
+  async setMirrors(
+    mirrors: readonly MirrorSpec[],
+    { epoch = this.#identity.epoch, relink = false }: { readonly epoch?: number; readonly relink?: boolean } = {},
+  ): Promise<void> {
+    this.#identity = { ...this.#identity, epoch };
     const wanted = new Map(mirrors.map((spec) => [spec.name, spec]));
     const replaced = new Map<string, MirrorLink>();
     for (const link of this.#linkList) {
       const spec = wanted.get(link.name);
-      if (spec && spec.address === link.address && spec.mode === link.mode) continue;
+      const stays = spec && spec.address === link.address && spec.mode === link.mode && link.epoch === epoch;
+      if (stays && !relink) continue;
       if (spec) replaced.set(link.name, link);
-      else await link.release();
+      else await link.release(epoch);
       if (spec) continue;
       this.#links.delete(link.name);
       this.#linkList = [...this.#links.values()];
@@ -152,7 +161,7 @@ export class MirrorDevice implements BlockDevice {
   /** Takes a snapshot on a mirror's standby at this point of the write stream. @throws NotFound, NotReady, and the standby's reason */
   async barrier(mirror: string, barrier: Barrier): Promise<BarrierRecord> {
     const link = this.#links.get(mirror);
-    if (!link) throw new UnderstudyError('NotFound', `volume ${this.#options.identity.volume} has no mirror ${mirror}`);
+    if (!link) throw new UnderstudyError('NotFound', `volume ${this.#identity.volume} has no mirror ${mirror}`);
     return link.barrier(barrier);
   }
 
@@ -207,7 +216,7 @@ export class MirrorDevice implements BlockDevice {
     this.#checkpoint?.cancel();
     await this.#settleInTime();
     const links = this.#linkList;
-    this.#giveUp(new UnderstudyError('Closed', `volume ${this.#options.identity.volume} has been closed`));
+    this.#giveUp(new UnderstudyError('Closed', `volume ${this.#identity.volume} has been closed`));
     for (const link of links) await link.stop();
     await this.#intent.flush().catch(() => undefined);
     await this.#intent.close();
@@ -340,7 +349,7 @@ export class MirrorDevice implements BlockDevice {
 
   #failed(message: string): void {
     if (this.#unusable) return;
-    this.#giveUp(new UnderstudyError('Io', `volume ${this.#options.identity.volume} failed: ${message}`));
+    this.#giveUp(new UnderstudyError('Io', `volume ${this.#identity.volume} failed: ${message}`));
     this.#options.onFailed(message);
   }
 
@@ -363,9 +372,9 @@ export class MirrorDevice implements BlockDevice {
   // --- Links and checkpoints ------------------------------------------------------------------------------------
 
   #addLink(spec: MirrorSpec, record: MirrorRecord | undefined, suspect: readonly Range[]): MirrorLink {
-    const { identity, connect, arbiter, clock, timing, log, newBaseId } = this.#options;
+    const { connect, arbiter, clock, timing, log, newBaseId } = this.#options;
     const link = new MirrorLink({
-      identity,
+      identity: this.#identity,
       address: spec.address,
       mode: spec.mode,
       record: record ?? { name: spec.name, scanned: false, needed: false },

@@ -80,13 +80,13 @@ export class MirrorLink {
   }
 
   /**
-   * The mirror is taken from the volume: once the standby cannot be promoted, what waits for it need not wait any more.
+   * The mirror is taken from the volume, which is in this epoch: once the standby cannot be promoted, what waits for it need not wait any more.
    * @throws UnderstudyError Fenced; Unavailable (the arbiter does not answer), then nothing has been changed
    */
-  async release(): Promise<void> {
+  async release(epoch: number): Promise<void> {
     if (this.#state.needed) {
       const { arbiter, identity, onFenced } = this.#options;
-      const { volume, uid, epoch } = identity;
+      const { volume, uid } = identity;
       const question = { volume, uid, epoch, mirror: this.name };
       this.#retiring = true;
       const answer = await arbiter.markDropped(question).catch(() => 'unreachable' as const);
@@ -119,6 +119,10 @@ export class MirrorLink {
 
   get address(): string {
     return this.#options.address;
+  }
+
+  get epoch(): number {
+    return this.#options.identity.epoch;
   }
 
   get mode(): 'synchronous' | 'asynchronous' {

@@ -1,7 +1,10 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
-import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
+import type { PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
+import type { Arbiter, ArbiterQuestion } from '../mirror/arbiter.ts';
 import type { BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
+import type { ArbiterAnswer } from '../mirror/mirror-state.ts';
+import type { LiveChange } from './open-copy.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
 import type { VolumeRecord } from './volume-record.ts';
 import type { Lull, LullFound } from './write-activity.ts';
@@ -11,7 +14,9 @@ export interface EngineCalls {
   view(): VolumeView;
   statistics(): VolumeStatistics;
   record(): VolumeRecord;
-  setMirrors(mirrors: readonly MirrorSpec[], onLoss: VolumeRecord['onLoss']): void;
+  changeLive(change: LiveChange): void;
+  /** The arbiter's answer to a question that the thread has asked. */
+  arbiterAnswered(id: number, answer: ArbiterAnswer): void;
   prepare(epoch: number): PrepareResult;
   /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
   acceptMirror(descriptor: number): void;
@@ -45,6 +50,8 @@ export interface EngineThreadData {
   readonly socket: string;
   readonly tls: LinkTls | undefined;
   readonly timing: MirrorTiming;
+  /** The agent has an arbiter, which answers what the thread asks of it. */
+  readonly arbiter: boolean;
 }
 
 export interface CallMessage {
@@ -58,6 +65,12 @@ export type ThreadMessage =
   | { readonly type: 'startFailed'; readonly error: PortableError }
   | { readonly type: 'result'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: PortableError }
+  | {
+      readonly type: 'askArbiter';
+      readonly id: number;
+      readonly ask: keyof Arbiter;
+      readonly question: ArbiterQuestion;
+    }
   | {
       readonly type: 'log';
       readonly level: 'debug' | 'info' | 'warn' | 'error';

@@ -5,6 +5,7 @@ import { systemClock } from '../../common/clock.ts';
 import { errorMessage } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
+import { ArbiterPort } from './arbiter-port.ts';
 import {
   type CallMessage,
   type EngineCalls,
@@ -37,6 +38,7 @@ function portLog(bound: object): Log {
   };
 }
 
+const arbiterPort = new ArbiterPort(post);
 const log = portLog({ volume: data.record.volume });
 
 /** A buffer whose folder cannot be opened does not keep the volume from starting. */
@@ -61,6 +63,7 @@ async function startEngine(): Promise<VolumeEngine> {
     timing: data.timing,
     log,
     newId: randomUUID,
+    arbiter: data.arbiter ? arbiterPort.arbiter : undefined,
   });
 }
 
@@ -71,7 +74,8 @@ function handlersOf(engine: VolumeEngine): Handlers {
     view: () => engine.view(),
     statistics: () => engine.statistics(),
     record: () => engine.record,
-    setMirrors: (mirrors, onLoss) => engine.setMirrors(mirrors, onLoss),
+    changeLive: (change) => engine.changeLive(change),
+    arbiterAnswered: (id, answer) => arbiterPort.answered(id, answer),
     prepare: (epoch) => engine.prepare(epoch),
     acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, linkTls)),
     waitForLull: (lull) => engine.waitForLull(lull),

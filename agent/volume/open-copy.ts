@@ -3,7 +3,7 @@ import { UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Arbiter } from '../mirror/arbiter.ts';
-import type { MirrorDevice, MirrorSpec } from '../mirror/mirror-device.ts';
+import type { MirrorDevice } from '../mirror/mirror-device.ts';
 import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { StandbySession } from '../mirror/standby-session.ts';
 import { openPrimary, recordUnusable } from './primary-copy.ts';
@@ -20,7 +20,7 @@ export interface CopyOptions {
   readonly log: Log;
   /** Names unlike any other: of resync bases and of snapshot attempts. */
   readonly newId: () => string;
-  /** Instead of what the volume says about the loss of a standby. */
+  /** Of this agent, for volumes that have a record there. */
   readonly arbiter?: Arbiter | undefined;
 }
 
@@ -66,17 +66,22 @@ export async function closeCopy({ store, stack, role }: OpenedCopy): Promise<voi
   await store.update((record) => ({ ...record, running: false }));
 }
 
+/** What can be changed under a copy that is in use. */
+export type LiveChange = Pick<VolumeRecord, 'epoch' | 'mirrors' | 'onLoss' | 'arbiterKey'>;
+
 /**
- * Changes the mirrors, and what happens on their loss, under a copy that is in use.
+ * Changes the mirrors, what happens on their loss, the arbiter's record and the epoch under a copy that is in use. A newer
+ * epoch, or another record, has every link made anew, so that each standby is asked, and marked, under the new one.
  * @throws UnderstudyError Fenced; Unavailable, then the record still has the mirrors of before
  */
-export async function changeMirrors(
-  { store, role }: OpenedCopy,
-  mirrors: readonly MirrorSpec[],
-  onLoss: VolumeRecord['onLoss'],
-): Promise<void> {
-  await store.update((record) => ({ ...record, onLoss }));
-  if (role.kind === 'primary') await role.mirror.setMirrors(mirrors);
+export async function changeLive({ store, role }: OpenedCopy, change: LiveChange): Promise<void> {
+  const { mirrors, onLoss, arbiterKey } = change;
+  const epoch = Math.max(store.record.epoch, change.epoch);
+  const relink = arbiterKey !== undefined && arbiterKey !== store.record.arbiterKey;
+  // On disk before anybody is told of it: an epoch never falls.
+  await store.update((record) => ({ ...record, epoch, onLoss, ...(arbiterKey === undefined ? {} : { arbiterKey }) }));
+  if (role.kind === 'primary') await role.mirror.setMirrors(mirrors, { epoch, relink });
+  else await role.standby.refuseBelow(epoch);
   await store.update((record) => ({ ...record, mirrors: [...mirrors] }));
 }
 

@@ -2,7 +2,7 @@ import type { Clock } from '../../common/clock.ts';
 import { errorMessage } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { StorageDirectory } from '../core/storage.ts';
-import { type Arbiter, noArbiter } from '../mirror/arbiter.ts';
+import { type Arbiter, noArbiter, withRecord } from '../mirror/arbiter.ts';
 import { IntentBitmap } from '../mirror/intent-bitmap.ts';
 import { MirrorDevice } from '../mirror/mirror-device.ts';
 import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
@@ -18,7 +18,7 @@ export interface PrimaryOptions {
   readonly timing: MirrorTiming;
   readonly log: Log;
   readonly newId: () => string;
-  /** Instead of what the volume says about the loss of a standby. */
+  /** Of this agent, for volumes that have a record there. */
   readonly arbiter?: Arbiter | undefined;
   readonly onUnusable: (state: 'Fenced' | 'Failed', reason: string) => void;
 }
@@ -31,7 +31,7 @@ export async function openPrimary(options: PrimaryOptions): Promise<MirrorDevice
     base: stack.top,
     intent: await IntentBitmap.open(directory, intentFile, size),
     identity: { volume, uid, epoch, size, blockSize },
-    arbiter: options.arbiter ?? arbiterOf(store),
+    arbiter: arbiterOf(store, options.arbiter),
     connect,
     clock,
     timing,
@@ -48,11 +48,15 @@ export async function openPrimary(options: PrimaryOptions): Promise<MirrorDevice
 }
 
 /** Asks what the volume says at the time of the question: it may be changed while it is in use. */
-function arbiterOf(store: RecordStore): Arbiter {
+function arbiterOf(store: RecordStore, ofAgent: Arbiter | undefined): Arbiter {
+  const now = () => {
+    const { arbiterKey, onLoss } = store.record;
+    return arbiterKey === undefined ? noArbiter(onLoss) : withRecord(ofAgent, arbiterKey, onLoss);
+  };
   return {
-    markOutdated: (question) => noArbiter(store.record.onLoss).markOutdated(question),
-    markInSync: (question) => noArbiter(store.record.onLoss).markInSync(question),
-    markDropped: (question) => noArbiter(store.record.onLoss).markDropped(question),
+    markOutdated: (question) => now().markOutdated(question),
+    markInSync: (question) => now().markInSync(question),
+    markDropped: (question) => now().markDropped(question),
   };
 }
 

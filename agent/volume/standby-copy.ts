@@ -82,6 +82,14 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     return { epoch, clean: clean && !this.#incomplete, consistent: consistent && !this.#incomplete, dataEpoch };
   }
 
+  /** The record has a newer epoch: a link of an older one ends. */
+  async refuseBelow(epoch: number): Promise<void> {
+    await this.#inTurn(async () => {
+      const of = this.#admitted?.hello?.epoch;
+      if (of !== undefined && of < epoch) await this.#endSession(`epoch ${epoch} has begun`);
+    });
+  }
+
   async stop(): Promise<void> {
     await this.#inTurn(() => this.#endSession('the agent stops'));
     await this.device.flush();

@@ -5,11 +5,12 @@ import { newRecord, settingsOf, type VolumeRecord } from './volume-record.ts';
 
 /**
  * - none: the copy is as it should be.
- * - mirrors: only the mirrors or what happens on their loss changes; done while the volume is in use.
+ * - live: only the mirrors, what happens on their loss, the arbiter's record or the epoch changes; done while the volume is
+ *   in use.
  * - restart: the stack is built anew from the changed record.
  */
 export interface VolumeChange {
-  readonly kind: 'create' | 'none' | 'mirrors' | 'restart';
+  readonly kind: 'create' | 'none' | 'live' | 'restart';
   readonly record: VolumeRecord;
 }
 
@@ -40,6 +41,7 @@ export function planChange(
   const record: VolumeRecord = {
     ...rest,
     ...settingsOf(spec),
+    ...(current.role === 'primary' ? { primarySince: current.primarySince ?? current.epoch } : {}),
     mirrorRecords: current.mirrorRecords.filter((known) => spec.mirrors.some((mirror) => mirror.name === known.name)),
   };
   if (current.unusable?.state === 'Fenced' && spec.epoch > current.epoch) {
@@ -49,10 +51,11 @@ export function planChange(
 }
 
 function kindOf(current: VolumeRecord, record: VolumeRecord): VolumeChange['kind'] {
-  const shape = ({ size, buffer, epoch, uid }: VolumeRecord) => JSON.stringify({ size, buffer, epoch, uid });
-  const mirrors = ({ mirrors: list, onLoss }: VolumeRecord) => JSON.stringify({ list, onLoss });
+  const shape = ({ size, buffer, uid }: VolumeRecord) => JSON.stringify({ size, buffer, uid });
+  const live = ({ mirrors, onLoss, epoch, arbiterKey }: VolumeRecord) =>
+    JSON.stringify({ mirrors, onLoss, epoch, arbiterKey });
   if (shape(current) !== shape(record)) return 'restart';
-  return mirrors(current) === mirrors(record) ? 'none' : 'mirrors';
+  return live(current) === live(record) ? 'none' : 'live';
 }
 
 function checkSpec(volume: string, spec: VolumeSpec): void {
@@ -128,7 +131,7 @@ function checkShape(current: VolumeRecord, spec: VolumeSpec): void {
 }
 
 function changeRole(current: VolumeRecord, spec: VolumeSpec): VolumeRecord {
-  const { buffer: _, unusable, ...rest } = current;
+  const { buffer: _, unusable, primarySince: __, ...rest } = current;
   const base: VolumeRecord = {
     ...rest,
     ...settingsOf(spec),
@@ -142,7 +145,7 @@ function changeRole(current: VolumeRecord, spec: VolumeSpec): VolumeRecord {
     return { ...base, standby: { ...standby, blank: false, consistent: true, clean: false, dataEpoch: current.epoch } };
   }
   checkPromotion(current, spec);
-  return base;
+  return { ...base, primarySince: spec.epoch };
 }
 
 function checkPromotion(current: VolumeRecord, spec: VolumeSpec): void {

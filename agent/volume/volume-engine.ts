@@ -1,15 +1,16 @@
 import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
-import type { MirrorSpec, PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
+import type { PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
 import type { Connection } from '../core/connection.ts';
+import type { Arbiter } from '../mirror/arbiter.ts';
 import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorDevice } from '../mirror/mirror-device.ts';
 import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { isBlank } from './blankness.ts';
 import { MeteredDevice } from './metered-device.ts';
-import { type CopyRole, changeMirrors, closeCopy, openCopy, refuseMirror } from './open-copy.ts';
+import { type CopyRole, changeLive, closeCopy, type LiveChange, openCopy, refuseMirror } from './open-copy.ts';
 import { OperationStatistics, type VolumeStatistics } from './operation-statistics.ts';
 import { ScratchViews } from './scratch-views.ts';
 import { snapshotView } from './snapshot-view.ts';
@@ -30,6 +31,8 @@ export interface EngineOptions {
   readonly log: Log;
   /** Names unlike any other: of resync bases and of snapshot attempts. */
   readonly newId: () => string;
+  /** Of this agent, if it has one. */
+  readonly arbiter?: Arbiter | undefined;
 }
 
 /** What differs with the role of the copy. */
@@ -88,7 +91,8 @@ export class VolumeEngine {
   }
 
   view(): VolumeView {
-    const { volume, uid, role, epoch, size, blockSize, pool, buffer, standby, unusable } = this.#store.record;
+    const { volume, uid, role, epoch, size, blockSize, pool, buffer, standby, unusable, primarySince } =
+      this.#store.record;
     const usage = this.#stack.cow?.usage();
     return {
       volume,
@@ -104,6 +108,8 @@ export class VolumeEngine {
       clean: role === 'primary' || standby.clean,
       ...(role === 'standby' && standby.preparedEpoch !== undefined ? { prepared: standby.preparedEpoch } : {}),
       attached: this.#exports.liveConnections > 0,
+      ...(role === 'primary' ? { primarySince: primarySince ?? epoch } : {}),
+      arbiter: this.#arbiterView(),
       ...lastErrorOf(unusable?.reason, this.#stack.bufferFailure),
       ...(this.#role.kind === 'standby' ? { link: this.#role.standby.link } : {}),
       mirrors: this.#role.kind === 'primary' ? this.#role.mirror.mirrors : [],
@@ -125,15 +131,21 @@ export class VolumeEngine {
     return { operations: this.#statistics.counts(), invalidatedSnapshots: this.#stack.invalidated.count };
   }
 
+  #arbiterView(): NonNullable<VolumeView['arbiter']> {
+    const { arbiterKey } = this.#store.record;
+    const available = this.#options.arbiter !== undefined;
+    return { available, ...(arbiterKey === undefined ? {} : { key: arbiterKey }) };
+  }
+
   #state(): VolumeView['state'] {
     const { unusable } = this.#store.record;
     if (unusable) return unusable.state;
     return this.#role.kind === 'primary' && this.#role.mirror.suspended ? 'Suspended' : 'Ready';
   }
 
-  /** Changes the mirrors, and what happens on their loss, under a volume that is in use. */
-  async setMirrors(mirrors: readonly MirrorSpec[], onLoss: VolumeRecord['onLoss']): Promise<void> {
-    await changeMirrors({ store: this.#store, stack: this.#stack, role: this.#role }, mirrors, onLoss);
+  /** Changes what can be changed under a volume that is in use. */
+  async changeLive(change: LiveChange): Promise<void> {
+    await changeLive({ store: this.#store, stack: this.#stack, role: this.#role }, change);
   }
 
   prepare(epoch: number): Promise<PrepareResult> {

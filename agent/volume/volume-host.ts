@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import type { Arbiter } from '../mirror/arbiter.ts';
 import {
   type EngineCalls,
   type EngineMethod,
@@ -31,9 +32,14 @@ export class VolumeHost {
    * `onDied` is called once if the thread ends without having been told to.
    * @throws what kept the engine from starting.
    */
-  static start(data: EngineThreadData, log: Log, onDied: (reason: string) => void): Promise<VolumeHost> {
+  static start(
+    data: Omit<EngineThreadData, 'arbiter'>,
+    arbiter: Arbiter | undefined,
+    log: Log,
+    onDied: (reason: string) => void,
+  ): Promise<VolumeHost> {
     const worker = new Worker(new URL('./engine-worker.ts', import.meta.url), {
-      workerData: data,
+      workerData: { ...data, arbiter: arbiter !== undefined } satisfies EngineThreadData,
       name: data.record.volume,
       resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb },
     });
@@ -44,6 +50,7 @@ export class VolumeHost {
         if (message.type === 'started') resolve(host);
         else if (message.type === 'startFailed') host.#startFailed(fromPortable(message.error), reject);
         else if (message.type === 'log') log[message.level](message.labels, message.message);
+        else if (message.type === 'askArbiter') void host.#askArbiter(arbiter, message);
         else host.#answered(message);
       });
       worker.on('error', (error) => {
@@ -84,6 +91,15 @@ export class VolumeHost {
     } finally {
       await this.#worker.terminate();
     }
+  }
+
+  async #askArbiter(
+    arbiter: Arbiter | undefined,
+    { id, ask, question }: Extract<ThreadMessage, { type: 'askArbiter' }>,
+  ): Promise<void> {
+    const answer = (await arbiter?.[ask](question).catch(() => undefined)) ?? 'unreachable';
+    // A thread that has ended meanwhile waits for nothing any more.
+    await this.call('arbiterAnswered', id, answer).catch(() => undefined);
   }
 
   #answered(message: Extract<ThreadMessage, { type: 'result' | 'error' }>): void {

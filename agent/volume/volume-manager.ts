@@ -5,6 +5,7 @@ import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import { KeyedLock } from '../core/keyed-lock.ts';
 import { CowDevice } from '../cow/cow-device.ts';
+import type { Arbiter } from '../mirror/arbiter.ts';
 import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
 import type { LinkTls } from './engine-calls.ts';
@@ -27,6 +28,8 @@ export interface VolumeManagerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly timing?: MirrorTiming;
+  /** Who decides, for volumes that have a record there, what happens when a standby is lost. */
+  readonly arbiter?: Arbiter | undefined;
 }
 
 /** What attaching a volume needs to know. */
@@ -61,11 +64,11 @@ export class VolumeManager implements VolumeService {
   recovered: Promise<void> = Promise.resolve();
 
   private constructor(options: VolumeManagerOptions) {
-    const { pools, nbdDirectory, tls, timing = defaultTiming, log } = options;
+    const { pools, nbdDirectory, tls, timing = defaultTiming, arbiter, log } = options;
     this.#pools = new Pools(pools);
     this.#log = log;
     this.#snapshots = new SnapshotRequests(options.clock);
-    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, log };
+    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, arbiter, log };
   }
 
   /**
@@ -187,14 +190,14 @@ export class VolumeManager implements VolumeService {
 
   /** The live volume of a primary. @throws NotFound, NotReady, Fenced */
   async liveExport(volume: string): Promise<ExportLocation> {
-    const { role, state, uid, epoch, size, blockSize, nbd, lastError } = await this.get(volume);
+    const { role, state, uid, epoch, primarySince, size, blockSize, nbd, lastError } = await this.get(volume);
     if (state === 'Fenced') throw new UnderstudyError('Fenced', `volume ${volume} is fenced here: ${lastError ?? ''}`);
     if (state === 'Failed' || state === 'Recovering') {
       throw new UnderstudyError('NotReady', `volume ${volume} is ${state}${lastError ? `: ${lastError}` : ''}`);
     }
     if (role !== 'primary')
       throw new UnderstudyError('NotReady', `volume ${volume} is a standby on this node; mount it where it is primary`);
-    const binding = { uid, epoch };
+    const binding = { uid, epoch: primarySince ?? epoch };
     return { socket: nbd, exportName: volume, sizeBytes: size, blockSize, readOnly: false, binding };
   }
 
@@ -202,7 +205,8 @@ export class VolumeManager implements VolumeService {
   async liveBinding(volume: string): Promise<LiveBinding | undefined> {
     const view = await this.#slots.get(volume)?.view();
     if (view?.role !== 'primary' || view.state === 'Fenced') return undefined;
-    return { uid: view.uid, epoch: view.epoch };
+    // A newer epoch of the same primary takes nothing from whoever uses it.
+    return { uid: view.uid, epoch: view.primarySince ?? view.epoch };
   }
 
   async isBlank(volume: string): Promise<boolean> {
@@ -279,7 +283,7 @@ export class VolumeManager implements VolumeService {
   }
 
   async #apply(slot: VolumeSlot, { kind, record: asked }: VolumeChange, spec: VolumeSpec): Promise<void> {
-    if (kind === 'mirrors' && slot.running) return slot.host.call('setMirrors', asked.mirrors, asked.onLoss);
+    if (kind === 'live' && slot.running) return slot.host.call('changeLive', asked);
     if (kind === 'none' && slot.running) return;
     if (kind === 'restart') await checkUnused(slot, 'changed in this way');
     const stopped = await slot.stop();

@@ -39,6 +39,10 @@ const recordSchema = z.object({
   buffer: bufferSchema.optional(),
   mirrors: z.array(z.object({ name: z.string(), address: z.string(), mode: mirrorModeSchema })),
   onLoss: z.enum(['suspend', 'continue']),
+  /** Where the arbiter keeps its record of the volume; without it the volume has no arbiter. */
+  arbiterKey: z.string().optional(),
+  /** The epoch in which this copy became the primary; missing in records of before, and then it is the epoch itself. */
+  primarySince: z.number().int().positive().optional(),
   /** What is known of the copy behind each mirror; see MirrorRecord. */
   mirrorRecords: z.array(
     z.object({ name: z.string(), baseId: z.string().optional(), scanned: z.boolean(), needed: z.boolean() }),
@@ -71,6 +75,7 @@ export function newRecord(volume: string, spec: VolumeSpec, blank = true): Volum
     volume,
     ...settingsOf(spec),
     provisioning: spec.provisioning,
+    ...(spec.role === 'primary' ? { primarySince: spec.epoch } : {}),
     mirrorRecords: [],
     standby: { blank, consistent: blank, clean: false, dataEpoch: 0 },
     created: false,
@@ -80,7 +85,7 @@ export function newRecord(volume: string, spec: VolumeSpec, blank = true): Volum
 
 /** The part of a record that a PUT decides. */
 export function settingsOf(spec: VolumeSpec) {
-  const { uid, role, epoch, size, blockSize, pool, buffer, mirrors, onLoss } = spec;
+  const { uid, role, epoch, size, blockSize, pool, buffer, mirrors, onLoss, arbiterKey } = spec;
   return {
     ...(uid === undefined ? {} : { uid }),
     role,
@@ -91,6 +96,7 @@ export function settingsOf(spec: VolumeSpec) {
     ...(buffer === undefined ? {} : { buffer }),
     mirrors,
     onLoss,
+    ...(arbiterKey === undefined ? {} : { arbiterKey }),
   };
 }
 

@@ -1,6 +1,7 @@
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { VolumeView } from '../api/contract/volumes.ts';
+import type { Arbiter } from '../mirror/arbiter.ts';
 import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
 import type { LinkTls } from './engine-calls.ts';
 import type { Pools } from './pools.ts';
@@ -13,6 +14,8 @@ export interface SlotOptions {
   /** For threads that are started from now on. */
   tls: LinkTls | undefined;
   readonly timing: MirrorTiming;
+  /** Of this agent, if it has one. */
+  readonly arbiter: Arbiter | undefined;
   readonly log: Log;
 }
 
@@ -54,7 +57,7 @@ export class VolumeSlot {
   }
 
   async start(record: VolumeRecord): Promise<void> {
-    const { pools, tls, timing, log } = this.#options;
+    const { pools, tls, timing, arbiter, log } = this.#options;
     this.#record = record;
     this.#state = 'Recovering';
     try {
@@ -67,6 +70,7 @@ export class VolumeSlot {
           tls,
           timing,
         },
+        arbiter,
         log,
         (reason) => this.#failed(reason),
       );

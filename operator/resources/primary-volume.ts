@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { arbiterRecordSchema } from '../../agent/api/contract/arbiter-record.ts';
 import { fsTypeSchema } from '../../agent/api/contract/mounts.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import { conditionsField } from './conditions.ts';
@@ -114,6 +115,10 @@ export const primaryVolumeStatusSchema = z.object({
       'x-kubernetes-list-type': 'map',
       'x-kubernetes-list-map-keys': ['name'],
     }),
+  arbiter: arbiterRecordSchema.optional().meta({
+    description:
+      'Who the primary is and which copies may become it: swapped as a whole by the operator and by the agent of the primary, never edited.',
+  }),
   accepted: acceptedField('Fields of the spec that cannot change, as they were when the volume was created.'),
   conditions: conditionsField,
 });

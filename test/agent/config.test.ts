@@ -14,6 +14,7 @@ mirror: { listen: "127.0.0.1:7072", advertise: "127.0.0.1:7072" }
 nbd:    { directory: /run/understudy/nbd }
 attach: fuse
 arbiter: kubernetes
+kubernetes: { kubeconfig: /etc/understudy/kubeconfig }
 tls:    { ca: /etc/tls/ca.pem, cert: /etc/tls/cert.pem, key: /etc/tls/key.pem }
 log:    { level: debug }
 `;
@@ -62,6 +63,7 @@ test('every key is read', () => {
     nbd: { directory: '/run/understudy/nbd' },
     attach: 'fuse',
     arbiter: 'kubernetes',
+    kubernetes: { kubeconfig: '/etc/understudy/kubeconfig' },
     tls: { ca: '/etc/tls/ca.pem', cert: '/etc/tls/cert.pem', key: '/etc/tls/key.pem' },
     log: { level: 'debug' },
   });

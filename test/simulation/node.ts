@@ -4,7 +4,7 @@ import type { StorageDirectory } from '../../agent/core/storage.ts';
 import type { Arbiter } from '../../agent/mirror/arbiter.ts';
 import type { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
 import type { MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
-import { changeMirrors, closeCopy, type OpenedCopy, openCopy, refuseMirror } from '../../agent/volume/open-copy.ts';
+import { changeLive, closeCopy, type OpenedCopy, openCopy, refuseMirror } from '../../agent/volume/open-copy.ts';
 import { planChange } from '../../agent/volume/volume-change.ts';
 import { loadRecord, saveRecord, type VolumeRecord } from '../../agent/volume/volume-record.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
@@ -141,7 +141,7 @@ export class SimulatedNode {
       const asked = planChange(volumeName, await this.#currentRecord(), spec);
       if (asked.kind === 'none' && this.copy) return;
       trace.note(this.name, `put ${spec.role} of epoch ${spec.epoch}: ${asked.kind}`);
-      if (asked.kind === 'mirrors' && this.copy) return changeMirrors(this.copy, asked.record.mirrors, spec.onLoss);
+      if (asked.kind === 'live' && this.copy) return changeLive(this.copy, asked.record);
       const synced = this.copy !== undefined;
       if (this.copy) await this.#stop(this.copy);
       const { record } = planChange(volumeName, await this.#currentRecord(), spec);
@@ -280,6 +280,8 @@ export function specOf(
     mirrors: readonly string[];
     bufferBytes: number;
     sparse: boolean;
+    /** The volume has a record at the arbiter. */
+    arbitrated: boolean;
     /** Of the mirrors' addresses; every one leads to the node. */
     port?: number;
   },
@@ -290,6 +292,7 @@ export function specOf(
     role: shape.role,
     epoch: shape.epoch,
     uid: 'u',
+    ...(shape.arbitrated ? { arbiterKey: volumeName, onLoss: 'continue' } : {}),
     provisioning: shape.sparse ? 'sparse' : 'thick',
     mirrors: shape.mirrors.map((name) => ({ name, address: `${name}:${shape.port ?? 1}`, mode: 'synchronous' })),
     ...(shape.bufferBytes > 0 ? { buffer: { pool: 'buffer', capacity: shape.bufferBytes, maxSnapshots } } : {}),

@@ -69,6 +69,7 @@ export class SimulatedOperator {
       mirrors: others.map(({ name }) => name),
       bufferBytes: config.bufferBytes,
       sparse: config.sparse,
+      arbitrated: config.arbiter === 'swap',
       port: how === 'move' ? 2 : 1,
     });
     trace.note('operator', `${how}s mirrors of ${primary.name}`);
@@ -122,6 +123,7 @@ export class SimulatedOperator {
       mirrors,
       bufferBytes: config.bufferBytes,
       sparse: config.sparse,
+      arbitrated: config.arbiter === 'swap',
     });
     try {
       await this.#timely(node.put(spec));

@@ -33,8 +33,14 @@ export const volumeSpecSchema = z.strictObject({
   buffer: bufferSpecSchema.optional(),
   mirrors: z.array(mirrorSpecSchema).max(16).default([]),
   /**
-   * What a primary without an arbiter does when it loses a synchronous standby: suspend holds writes until the standby
-   * is back, continue goes on alone and records what the standby misses.
+   * Where the arbiter of this agent keeps its record of the volume; for the arbiter "kubernetes" the namespace and name of
+   * a PrimaryVolume, as in "default/data". Without it the volume has no arbiter. Once given it stays: omitting it later
+   * changes nothing.
+   */
+  arbiterKey: z.string().min(1).max(512).optional(),
+  /**
+   * What a primary does when it loses a synchronous standby. suspend holds writes until the standby is back. continue goes
+   * on alone and records what the standby misses: with an arbiter when that has marked the standby Outdated, else at once.
    */
   onLoss: z.enum(['suspend', 'continue']).default('suspend'),
   /**
@@ -101,6 +107,10 @@ export const volumeViewSchema = z.object({
   /** The epoch for which this standby has been prepared for promotion. */
   prepared: z.number().optional(),
   attached: z.boolean(),
+  /** The epoch in which this copy became the primary; it may have been given newer ones since. */
+  primarySince: z.number().optional(),
+  /** available: this agent has an arbiter. key: where that keeps its record of the volume, if it has one. */
+  arbiter: z.object({ available: z.boolean(), key: z.string().optional() }).optional(),
   lastError: z.string().optional(),
   /** A standby's view of its link to the primary. */
   link: z.object({ connected: z.boolean(), peer: z.string().optional(), state: mirrorStateSchema }).optional(),

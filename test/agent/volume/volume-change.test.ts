@@ -30,8 +30,35 @@ describe('creation and repetition', () => {
       onLoss: 'continue',
     });
     const change = planChange('v', primary, wanted);
-    expect(change.kind).toBe('mirrors');
+    expect(change.kind).toBe('live');
     expect(planChange('v', change.record, wanted).kind).toBe('none');
+  });
+});
+
+describe('a newer epoch without a change of role', () => {
+  test('is taken on by a primary in use, whose attachments stay', () => {
+    const primary = planChange('v', undefined, spec({ role: 'primary' })).record;
+    const { kind, record } = planChange('v', primary, spec({ role: 'primary', epoch: 5 }));
+    expect(kind).toBe('live');
+    expect(record).toMatchObject({ epoch: 5, primarySince: 3 });
+  });
+
+  test('is taken on by a standby whose snapshots are read', () => {
+    expect(planChange('v', standby(), spec({ epoch: 4 }))).toMatchObject({ kind: 'live', record: { epoch: 4 } });
+  });
+});
+
+describe('the record at the arbiter', () => {
+  const primary = planChange('v', undefined, spec({ role: 'primary' })).record;
+
+  test('is told to a primary in use', () => {
+    const told = planChange('v', primary, spec({ role: 'primary', arbiterKey: 'default/data' }));
+    expect(told).toMatchObject({ kind: 'live', record: { arbiterKey: 'default/data' } });
+  });
+
+  test('stays: whoever leaves it out does not take the volume from its arbiter', () => {
+    const { record } = planChange('v', primary, spec({ role: 'primary', arbiterKey: 'default/data' }));
+    expect(planChange('v', record, spec({ role: 'primary' }))).toEqual({ kind: 'none', record });
   });
 });
 
