@@ -97,26 +97,24 @@ describe('the record of a PrimaryVolume', () => {
   });
 
   test('answers too late: a swap that was given up on fails once another has been granted', async () => {
-    let late: (() => Promise<unknown>) | undefined;
-    const patch = api.patch.bind(api);
-    server.disturb = (when, { method }) => (when === 'before' && method === 'PATCH' && !late ? 'hang' : 'pass');
+    let hung = false;
+    server.disturb = (when, { method }) => {
+      if (when === 'after' || method !== 'PATCH' || hung) return 'pass';
+      hung = true;
+      return 'hang';
+    };
     const read = await api.get(primaryVolumes, key);
     const asking = arbiter.markInSync(question());
-    await waitFor(() => clock.pendingTimers > 0, { timeoutMs: 5_000 });
-    late = () =>
-      patch(
-        primaryVolumes,
-        key,
-        {
-          metadata: { resourceVersion: read?.metadata.resourceVersion },
-          status: { arbiter: { revision: 2, copies: [{ name: 'standby', state: 'InSync', epoch: 1 }] } },
-        },
-        { subresource: 'status' },
-      );
+    await waitFor(() => hung, { timeoutMs: 5_000 });
+    const late = {
+      metadata: { resourceVersion: read?.metadata.resourceVersion },
+      status: { arbiter: { revision: 2, copies: [{ name: 'standby', state: 'InSync', epoch: 1 }] } },
+    };
     const answer = await advanceUntil(asking);
     expect(answer).toBe('unreachable');
     expect(await arbiter.markOutdated(question())).toBe('granted');
-    await expect(late()).rejects.toMatchObject({ code: 'Conflict' });
+    const arriving = api.patch(primaryVolumes, key, late, { subresource: 'status' });
+    await expect(arriving).rejects.toMatchObject({ code: 'Conflict' });
     expect(await record()).toMatchObject({ copies: [{ state: 'Outdated' }] });
   });
 });
