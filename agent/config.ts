@@ -10,6 +10,9 @@ import { nameSchema } from './api/contract/fields.ts';
  * chooses it (39 characters), and ".sock".
  */
 const maxSocketDirectoryLength = 60;
+const maxSocketPathBytes = 107;
+/** Leaves enough for "/csi.understudy.dev-reg.sock". */
+const maxRegistrationDirectoryLength = 79;
 
 const absolutePathSchema = z
   .string()
@@ -17,6 +20,11 @@ const absolutePathSchema = z
   .regex(/^\/[^\0]*$/, 'expected an absolute path')
   .refine((path) => !path.split('/').includes('..'), 'must not contain ".."')
   .transform((path) => posix.resolve(path));
+
+const socketPathSchema = absolutePathSchema.refine(
+  (path) => Buffer.byteLength(path) <= maxSocketPathBytes,
+  `expected at most ${maxSocketPathBytes} bytes, the limit for the path of a socket`,
+);
 
 const listenSchema = z.string().superRefine((text, context) => {
   checkAddress(text, context);
@@ -79,6 +87,20 @@ const tlsSchema = z
     return z.NEVER;
   });
 
+const csiSchema = z.strictObject({
+  /** Where the kubelet, or its registrar, calls this node's CSI service. */
+  socket: socketPathSchema,
+  /** The kubelet's folder of plugins that make themselves known; without it a sidecar does that. */
+  registration: absolutePathSchema
+    .refine(
+      (path) => path.length <= maxRegistrationDirectoryLength,
+      `expected at most ${maxRegistrationDirectoryLength} characters, since the path of a socket in it is limited`,
+    )
+    .optional(),
+  /** Nothing is mounted outside of it for the kubelet. */
+  kubeletDirectory: absolutePathSchema.optional(),
+});
+
 /** The configuration file of an agent; described for users in docs/agent-configuration.md. */
 export const agentConfigSchema = z
   .strictObject({
@@ -98,10 +120,14 @@ export const agentConfigSchema = z
     /** How the API server is reached; without a file, with the service account of the pod. */
     kubernetes: z.strictObject({ kubeconfig: absolutePathSchema.optional() }).optional(),
     tls: tlsSchema,
+    csi: csiSchema.optional(),
     log: z.strictObject({ level: logLevelSchema.default('info') }).default({ level: 'info' }),
   })
   .superRefine((config, context) => {
     if ('insecure' in config.tls) checkLoopbackOnly(config, context);
+    if (config.csi && config.attach === 'none') {
+      context.addIssue({ code: 'custom', path: ['attach'], message: 'must not be none where there is csi: it mounts' });
+    }
     for (const [index, { pool }] of config.pools.entries()) {
       // A broken one is looked at too, but has been complained about already.
       if (pool !== undefined && 'directory' in pool && contains(pool.directory, config.stateDirectory)) {
@@ -122,6 +148,7 @@ export const agentConfigSchema = z
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;
+export type CsiConfig = z.output<typeof csiSchema>;
 export type TlsConfig = z.output<typeof tlsSchema>;
 
 /** Without TLS everyone who can connect owns the volumes, so nobody outside this machine may be able to connect. */

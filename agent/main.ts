@@ -9,6 +9,7 @@ import { createApi } from './api/server.ts';
 import { inClusterAccess, kubeconfigAccess } from './arbiter/kube-access.ts';
 import { KubernetesArbiter } from './arbiter/kubernetes-arbiter.ts';
 import type { AgentConfig } from './config.ts';
+import { recallKubeletUses, serveKubelet } from './kubelet.ts';
 import { openMounts } from './mounts.ts';
 import { PendingMounts } from './pending-mounts.ts';
 import { StateLock } from './state-lock.ts';
@@ -26,8 +27,8 @@ export interface Agent {
 }
 
 /**
- * Starts an agent: the lock on its state, its volumes, its API, and, when the volumes have been recovered, its mounts.
- * Resolves when all of it is there; the API answers before, and says what is still being recovered.
+ * Starts an agent: the lock on its state, its volumes, its API, and, when the volumes have been recovered, its mounts
+ * and what the kubelet calls. Resolves when all of it is there; the API answers before, and says what is still being recovered.
  * @throws UnderstudyError Invalid for what is wrong with the configuration's files, InUse if another agent has the state
  */
 export async function startAgent(config: AgentConfig, context: AgentContext): Promise<Agent> {
@@ -41,6 +42,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     started.defer(() => arbiter?.close());
     const volumes = await startVolumes(config, tls, arbiter, context);
     started.defer(() => volumes.stop());
+    const uses = config.csi && (await recallKubeletUses(config, volumes, context));
     const mounts = new PendingMounts();
     const apiLog = log.child({ component: 'api' });
     const { version } = context;
@@ -64,6 +66,10 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     started.defer(() => recovered.close());
     volumes.useQuiescer(recovered);
     mounts.recovered(recovered);
+    if (config.csi && uses) {
+      const csi = await serveKubelet(config.csi, config, { volumes, mounts: recovered, journal: uses }, context);
+      started.defer(() => csi.close());
+    }
     log.info({ node: config.node }, 'agent started');
     return { api, stop: () => started.disposeAsync() };
   } catch (error) {

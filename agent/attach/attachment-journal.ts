@@ -38,8 +38,11 @@ const attachmentRecordSchema = z.object({
 const mountRecordSchema = z.object({
   volume: z.string(),
   mount: z.string(),
-  /** filesystem: the live volume's; snapshot: a snapshot's, read-only; device: the live volume as a raw block device. */
-  kind: z.enum(['filesystem', 'snapshot', 'device']),
+  /**
+   * filesystem: the live volume's; snapshot: a snapshot's, read-only; device: the live volume as a raw block device;
+   * snapshotDevice: a snapshot as a raw block device, read-only.
+   */
+  kind: z.enum(['filesystem', 'snapshot', 'device', 'snapshotDevice']),
   snapshot: z.string().optional(),
   /** As it was asked for, and with symbolic links resolved. */
   target: z.string(),

@@ -68,12 +68,22 @@ export class Attachments {
     return this.#attach(record, { ...target, readOnly: options.readOnly });
   }
 
-  /** A new, writable device over a scratch view of a snapshot. @throws what openScratch and the driver throw */
-  async attachScratch(volume: string, snapshot: string, mount: string): Promise<Attached> {
-    const record = this.#newRecord({ volume, readOnly: false, scratch: { snapshot, mount } });
+  /**
+   * A new device over a scratch view of a snapshot. `shared`: more mounts than this one may come to use it, so the view
+   * has a name of its own. @throws what openScratch and the driver throw
+   */
+  async attachScratch(
+    volume: string,
+    snapshot: string,
+    mount: string,
+    { readOnly = false, shared = false } = {},
+  ): Promise<Attached> {
+    const user = shared ? `${mount}.${this.#uniquePart()}` : mount;
+    const record = this.#newRecord({ volume, readOnly, scratch: { snapshot, mount: user } });
     await this.#journal.putAttachment(record);
     try {
-      return await this.#attach(record, await this.#source.openScratch(volume, snapshot, mount));
+      const target = await this.#source.openScratch(volume, snapshot, user);
+      return await this.#attach(record, { ...target, readOnly });
     } catch (error) {
       await this.#abandonQuietly(record);
       throw error;
@@ -111,6 +121,13 @@ export class Attachments {
     }
     await this.#forget(record);
     return result;
+  }
+
+  /** Makes a device as large as its volume is now. @throws what liveExport throws; NotReady where it cannot grow in use */
+  async grow(record: Attached): Promise<{ sizeBytes: number }> {
+    const target = await this.#source.liveExport(record.volume);
+    await this.#driverOf(record)?.grow?.(target, { name: record.name });
+    return { sizeBytes: target.sizeBytes };
   }
 
   /** See AttachDriver.cut. */
@@ -215,7 +232,7 @@ export class Attachments {
 /** What keeps an export from being reached now, and may not do so later. */
 const mayPass: ReadonlySet<ErrorCode> = new Set(['NotReady', 'Unavailable', 'Timeout', 'Closed', 'Protocol']);
 
-function isAttached(record: AttachmentRecord): record is Attached {
+export function isAttached(record: AttachmentRecord): record is Attached {
   return record.device !== undefined;
 }
 

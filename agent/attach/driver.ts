@@ -48,6 +48,11 @@ export interface AttachDriver {
    *   what keeps the export from being reached
    */
   reconnect?(target: AttachableExport, options: { name: string }): Promise<void>;
+  /**
+   * Makes a device that is in use as large as its export has become. One that has that size already stays as it is.
+   * @throws NotFound, NotReady when it must be attached anew for that
+   */
+  grow?(target: AttachableExport, options: { name: string }): Promise<void>;
   /** Lets go of what is only needed while attachments are looked after. What is attached stays. */
   close?(): void;
 }

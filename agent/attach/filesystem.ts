@@ -12,6 +12,7 @@ export interface Signature {
 }
 
 const formatTimeoutMs = 10 * 60_000;
+const growTimeoutMs = 10 * 60_000;
 const blkidFoundNothing = 2;
 const blkidAmbivalent = 8;
 
@@ -42,6 +43,19 @@ export function parseBlkid(output: string): Signature {
 function splitAt(line: string, separator: string): [string, string] {
   const index = line.indexOf(separator);
   return index < 0 ? [line, ''] : [line.slice(0, index), line.slice(index + 1)];
+}
+
+/** Makes a mounted filesystem as large as its device; one that is that large already stays as it is. */
+export async function growFilesystem(
+  commands: Commands,
+  { device, fsType, mountPoint }: { device: string; fsType: FsType; mountPoint: string },
+): Promise<void> {
+  const [program, ...args] = {
+    ext4: ['resize2fs', device] as const,
+    xfs: ['xfs_growfs', '-d', mountPoint] as const,
+    btrfs: ['btrfs', 'filesystem', 'resize', 'max', mountPoint] as const,
+  }[fsType];
+  await commands.run(program, args, { timeoutMs: growTimeoutMs });
 }
 
 /**

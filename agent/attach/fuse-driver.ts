@@ -132,6 +132,18 @@ export class FuseDriver implements AttachDriver {
     return device;
   }
 
+  /** nbdfuse keeps the size that the export had when it connected: only the loop device on it can follow. */
+  async grow(target: AttachableExport, { name }: { name: string }): Promise<void> {
+    for (const { device, sizeBytes } of (await this.#remains(name)).loops) {
+      if (sizeBytes === target.sizeBytes) continue;
+      await this.#commands.run('losetup', ['--set-capacity', device]);
+      const grown = (await readLoopDevices()).find((loop) => loop.device === device);
+      if (grown?.sizeBytes === target.sizeBytes) continue;
+      const message = `${device} has ${sizeBytes} bytes and cannot grow while it is in use: unmount it, and mount it again`;
+      throw new UnderstudyError('NotReady', message);
+    }
+  }
+
   async detach(name: string): Promise<void> {
     const done = await this.#undo(name, { timeoutMs: this.#releaseTimeoutMs });
     if (done) return;

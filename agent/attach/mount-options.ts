@@ -11,12 +11,17 @@ const neverAllowed = new Set([
 /** What would give whoever left something in a snapshot power over the node. */
 const neverForSnapshots = new Set(['suid', 'dev', 'defaults']);
 
+/** At commas, except between quotes: an SELinux context may have some. */
+function splitOptions(options: string): string[] {
+  return options.match(/(?:"[^"]*"|[^",])+/g) ?? [];
+}
+
 /**
  * Single options from what a request lists, each of which may be several with commas between.
  * @throws UnderstudyError Invalid, naming the option that is not allowed and why.
  */
 export function checkOptions(options: readonly string[], kind: 'volume' | 'snapshot'): string[] {
-  const single = options.flatMap((option) => option.split(',')).filter((option) => option !== '');
+  const single = options.flatMap(splitOptions);
   for (const option of single) {
     const name = option.split('=')[0] ?? '';
     if (neverAllowed.has(name) || /^x-/i.test(name)) {

@@ -179,6 +179,14 @@ export class NbdDriver implements AttachDriver {
     this.#log.info({ attachment: name, device, export: target.exportName }, 'connected again');
   }
 
+  async grow(target: AttachableExport, options: { name: string }): Promise<void> {
+    const [found] = await this.#devices(options.name);
+    if (found === undefined) throw new UnderstudyError('NotFound', `attachment ${options.name} has no device`);
+    const { index, identifier } = found;
+    const { control } = await this.#opened();
+    await control.reconfigure({ index, identifier, sizeBytes: target.sizeBytes });
+  }
+
   /** @throws UnderstudyError Conflict when the export is not what was promised */
   async #connection(target: AttachableExport): Promise<ExportConnection> {
     const connection = await connectToExport(target, this.#clock);

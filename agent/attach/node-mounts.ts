@@ -108,7 +108,14 @@ export class NodeMounts implements MountService, Quiescer {
     return this.#mount(wanted, (record) => this.#staging.filesystem(record, request));
   }
 
-  async mountSnapshot(volume: string, snapshot: string, mount: string, request: SnapshotMount): Promise<MountView> {
+  /** `shared`: mounts of the same snapshot with the same options have one device and scratch view between them. */
+  async mountSnapshot(
+    volume: string,
+    snapshot: string,
+    mount: string,
+    request: SnapshotMount,
+    { shared = false } = {},
+  ): Promise<MountView> {
     const options = checkOptions(request.options, 'snapshot');
     const wanted: Wanted = {
       volume,
@@ -119,7 +126,7 @@ export class NodeMounts implements MountService, Quiescer {
       readOnly: true,
       options,
     };
-    return this.#mount(wanted, (record) => this.#staging.snapshot(record, snapshot));
+    return this.#mount(wanted, (record) => this.#staging.snapshot(record, snapshot, { shared }));
   }
 
   /**
@@ -131,11 +138,30 @@ export class NodeMounts implements MountService, Quiescer {
     return this.#mount(wanted, (record) => this.#staging.device(record));
   }
 
+  /** Shows a snapshot as a raw block device, read-only, at a path. As publishDevice. */
+  async publishSnapshotDevice(volume: string, snapshot: string, mount: string, target: string): Promise<MountView> {
+    const wanted: Wanted = { volume, mount, kind: 'snapshotDevice', snapshot, target, readOnly: true, options: [] };
+    return this.#mount(wanted, (record) => this.#staging.snapshotDevice(record, snapshot));
+  }
+
+  /**
+   * Makes the device of a live mount, and its filesystem, as large as the volume is now. Idempotent.
+   * @throws UnderstudyError NotFound, NotReady, ReadOnly, Io
+   */
+  grow(volume: string, mount: string): Promise<{ sizeBytes: number }> {
+    return this.#lock.run(volume, async () => {
+      const record = this.#journal.findMount(volume, mount);
+      if (record === undefined) throw new UnderstudyError('NotFound', `volume ${volume} has no mount "${mount}"`);
+      if (await this.#teardown.isIntact(record)) return this.#staging.grow(record);
+      throw new UnderstudyError('NotReady', `mount "${mount}" of volume ${volume} does not work: mount it again`);
+    });
+  }
+
   unmount(volume: string, mount: string): Promise<void> {
     return this.#lock.run(volume, async () => {
       const record = this.#journal.findMount(volume, mount);
       if (record) await (record.state === 'staging' ? this.#teardown.forcibly(record) : this.#teardown.gently(record));
-      await this.#abandonScratchOf(volume, mount);
+      await this.#abandonUnusedScratch(volume);
     });
   }
 
@@ -277,13 +303,15 @@ export class NodeMounts implements MountService, Quiescer {
         await this.#teardown.forcibly(record);
       }
     }
-    await this.#abandonScratchOf(volume, mount);
+    await this.#abandonUnusedScratch(volume);
   }
 
-  /** Undoes attachments for a mount that has no record (any more). */
-  async #abandonScratchOf(volume: string, mount: string): Promise<void> {
+  /** Undoes attachments of snapshots that no mount uses (any more). Work on one volume is done one after the other. */
+  async #abandonUnusedScratch(volume: string): Promise<void> {
     for (const record of this.#journal.attachments) {
-      if (record.volume === volume && record.scratch?.mount === mount) await this.#teardown.attachment(record);
+      if (record.volume !== volume || record.scratch === undefined) continue;
+      const used = this.#journal.mounts.some((mount) => mount.attachment === record.name);
+      if (!used) await this.#teardown.attachment(record);
     }
   }
 
@@ -313,9 +341,9 @@ export class NodeMounts implements MountService, Quiescer {
 
   /** @throws UnderstudyError InUse: a filesystem and whoever writes to the device below it would destroy each other. */
   #refuseMixedUse({ volume, kind }: Wanted): void {
-    if (kind === 'snapshot') return;
+    if (isOfSnapshot(kind)) return;
     const other = this.#journal.mounts.find(
-      (record) => record.volume === volume && record.kind !== 'snapshot' && record.kind !== kind,
+      (record) => record.volume === volume && !isOfSnapshot(record.kind) && record.kind !== kind,
     );
     if (!other) return;
     const use = other.kind === 'device' ? 'as a raw device' : 'with its filesystem';
@@ -331,7 +359,11 @@ export class NodeMounts implements MountService, Quiescer {
 }
 
 function kindOfTarget({ kind }: { kind: MountRecord['kind'] }): 'directory' | 'file' {
-  return kind === 'device' ? 'file' : 'directory';
+  return kind === 'device' || kind === 'snapshotDevice' ? 'file' : 'directory';
+}
+
+function isOfSnapshot(kind: MountRecord['kind']): boolean {
+  return kind === 'snapshot' || kind === 'snapshotDevice';
 }
 
 /** @throws UnderstudyError Conflict when a mount of that name is something else. */

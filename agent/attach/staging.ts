@@ -2,10 +2,10 @@ import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import { type FsType, fsTypeSchema } from '../api/contract/mounts.ts';
 import type { AttachmentJournal, MountRecord } from './attachment-journal.ts';
-import type { Attached, Attachments } from './attachments.ts';
+import { type Attached, type Attachments, isAttached } from './attachments.ts';
 import type { Commands } from './commands.ts';
 import type { ExportSource } from './export-source.ts';
-import { format, probe } from './filesystem.ts';
+import { format, growFilesystem, probe } from './filesystem.ts';
 import { bindMount, mountFilesystem, mountSnapshotFilesystem, refuseBtrfsTwin } from './filesystem-mount.ts';
 
 export interface StagingOptions {
@@ -46,10 +46,34 @@ export class Staging {
     return this.#mounted(staged);
   }
 
-  /** Mounts a snapshot's filesystem read-only, over a scratch view in which its journal has been replayed. */
-  async snapshot(record: MountRecord, snapshot: string): Promise<MountRecord> {
+  /** Makes the device, and the filesystem of a mount that can be written to, as large as the volume is now. */
+  async grow(record: MountRecord): Promise<{ sizeBytes: number }> {
+    const { attachments, journal, commands } = this.#options;
+    const attachment = journal.findAttachment(record.attachment ?? '');
+    if (!attachment || !isAttached(attachment) || attachment.scratch) {
+      throw new UnderstudyError('Conflict', `mount "${record.mount}" of volume ${record.volume} cannot grow`);
+    }
+    const grown = await attachments.grow(attachment);
+    if (record.kind !== 'filesystem') return grown;
+    const writable = this.#siblings(record).find((other) => !other.readOnly);
+    if (!writable) {
+      throw new UnderstudyError('ReadOnly', `volume ${record.volume} is mounted read-only: its filesystem cannot grow`);
+    }
+    const { mountPoint } = writable;
+    const fsType = fsTypeSchema.parse(writable.fsType);
+    await growFilesystem(commands, { device: attachment.device, fsType, mountPoint });
+    return grown;
+  }
+
+  /**
+   * Mounts a snapshot's filesystem read-only, over a scratch view in which its journal has been replayed. `shared`: a
+   * mount of that snapshot with the same options that is there already is shown at a second place instead.
+   */
+  async snapshot(record: MountRecord, snapshot: string, { shared }: { shared: boolean }): Promise<MountRecord> {
+    const sibling = shared ? this.#snapshotSibling(record) : undefined;
+    if (sibling) return this.#showAgain(record, sibling);
     const { attachments, commands, workDirectory } = this.#options;
-    const attached = await attachments.attachScratch(record.volume, snapshot, record.mount);
+    const attached = await attachments.attachScratch(record.volume, snapshot, record.mount, { shared });
     let staged = await this.#attached(record, attached);
     const signature = await probe(commands, attached.device);
     const fsType = fsTypeSchema.safeParse(signature?.fsType);
@@ -67,6 +91,29 @@ export class Staging {
       options: record.options,
       workDirectory: workDirectory(attached.name),
     });
+    return this.#mounted(staged);
+  }
+
+  async #showAgain(record: MountRecord, sibling: MountRecord): Promise<MountRecord> {
+    const { journal, commands } = this.#options;
+    const { attachment, device, fsType } = sibling;
+    const staged: MountRecord = {
+      ...record,
+      ...(attachment === undefined ? {} : { attachment }),
+      ...(device === undefined ? {} : { device }),
+      ...(fsType === undefined ? {} : { fsType }),
+    };
+    await journal.putMount(staged);
+    await bindMount(commands, { from: sibling.mountPoint, mountPoint: record.mountPoint, readOnly: record.readOnly });
+    return this.#mounted(staged);
+  }
+
+  /** Shows a snapshot as a raw block device that refuses writes. */
+  async snapshotDevice(record: MountRecord, snapshot: string): Promise<MountRecord> {
+    const { attachments, commands } = this.#options;
+    const attached = await attachments.attachScratch(record.volume, snapshot, record.mount, { readOnly: true });
+    const staged = await this.#attached(record, attached);
+    await bindMount(commands, { from: attached.device, mountPoint: record.mountPoint, readOnly: false });
     return this.#mounted(staged);
   }
 
@@ -91,14 +138,26 @@ export class Staging {
     return mounted;
   }
 
+  /** The finished mounts of the same volume and kind. */
+  #siblings(record: MountRecord): MountRecord[] {
+    const { mounts } = this.#options.journal;
+    return mounts.filter(
+      ({ volume, kind, state }) => volume === record.volume && kind === record.kind && state === 'mounted',
+    );
+  }
+
+  #snapshotSibling(record: MountRecord): MountRecord | undefined {
+    return this.#siblings(record).find(
+      ({ snapshot, options }) => snapshot === record.snapshot && options.join() === record.options.join(),
+    );
+  }
+
   /**
    * Another mount of the same live filesystem, which is then shown at a second place.
    * @throws UnderstudyError Conflict when it is mounted in a way that does not allow that.
    */
   #sibling(record: MountRecord): MountRecord | undefined {
-    const sibling = this.#options.journal.mounts.find(
-      (other) => other.volume === record.volume && other.kind === 'filesystem' && other.state === 'mounted',
-    );
+    const sibling = this.#siblings(record)[0];
     if (sibling === undefined) return undefined;
     const sameOptions = sibling.options.join() === record.options.join() && sibling.fsType === record.fsType;
     if (sameOptions && (record.readOnly || !sibling.readOnly)) return sibling;

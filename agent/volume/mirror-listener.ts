@@ -9,28 +9,26 @@ import { decodeRequest, encodeRefusal } from './mirror-preamble.ts';
 const preambleTimeoutMs = 5_000;
 const maxPending = 256;
 
+/** Gives a connection to a volume's thread; `from` is the peer's address. What it throws is told to the peer. */
+type HandOver = (volume: string, descriptor: number, from: string | undefined) => Promise<void>;
+
 /**
  * The one port on which an agent takes mirror connections for all of its volumes. It reads which volume a connection is
  * for and hands its file descriptor to that volume's thread, which answers.
  */
 export class MirrorListener {
   readonly #server: net.Server;
-  readonly #handOver: (volume: string, descriptor: number) => Promise<void>;
+  readonly #handOver: HandOver;
   readonly #log: Log;
   readonly #pending = new Set<net.Socket>();
 
-  private constructor(handOver: (volume: string, descriptor: number) => Promise<void>, log: Log) {
+  private constructor(handOver: HandOver, log: Log) {
     this.#handOver = handOver;
     this.#log = log;
     this.#server = net.createServer((socket) => this.#accepted(socket));
   }
 
-  /** `handOver` gives a connection to a volume's thread; what it throws is told to the peer. */
-  static async listen(
-    address: string,
-    handOver: (volume: string, descriptor: number) => Promise<void>,
-    log: Log,
-  ): Promise<MirrorListener> {
+  static async listen(address: string, handOver: HandOver, log: Log): Promise<MirrorListener> {
     const listener = new MirrorListener(handOver, log);
     const { host, port } = parseAddress(address);
     await new Promise<void>((resolve, reject) => {
@@ -80,7 +78,7 @@ export class MirrorListener {
   async #give(socket: net.Socket, volume: string): Promise<void> {
     try {
       stopReading(socket);
-      await this.#handOver(volume, duplicateDescriptor(descriptorOf(socket)));
+      await this.#handOver(volume, duplicateDescriptor(descriptorOf(socket)), socket.remoteAddress);
       socket.destroy();
     } catch (error) {
       socket.end(encodeRefusal(errorMessage(error)));

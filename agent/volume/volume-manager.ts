@@ -13,6 +13,13 @@ import { MirrorListener } from './mirror-listener.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
 import { type Pool, Pools } from './pools.ts';
 import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
+import {
+  noSnapshotUsers,
+  refuseWhileUsed,
+  type SnapshotUsers,
+  withSnapshotUsers,
+  withUsers,
+} from './snapshot-users.ts';
 import { planChange, type VolumeChange } from './volume-change.ts';
 import { loadRecord, saveRecord, type VolumeRecord } from './volume-record.ts';
 import type { VolumeService } from './volume-service.ts';
@@ -59,6 +66,9 @@ export class VolumeManager implements VolumeService {
   readonly #snapshots: SnapshotRequests;
   readonly #slotOptions: SlotOptions;
   readonly #log: Log;
+  /** From where a standby's writes came last. */
+  readonly #primaries = new Map<string, string>();
+  #users = noSnapshotUsers;
   #listener: MirrorListener | undefined;
   /** Resolves when every volume that was found at the start is running or has failed. */
   recovered: Promise<void> = Promise.resolve();
@@ -84,7 +94,7 @@ export class VolumeManager implements VolumeService {
     manager.recovered = Promise.all(found.map((slot) => manager.#recover(slot))).then(() => undefined);
     manager.#listener = await MirrorListener.listen(
       options.mirrorListen,
-      (volume, descriptor) => manager.#acceptMirror(volume, descriptor),
+      (volume, descriptor, from) => manager.#acceptMirror(volume, descriptor, from),
       options.log.child({ component: 'mirror-listener' }),
     );
     return manager;
@@ -97,6 +107,16 @@ export class VolumeManager implements VolumeService {
   /** Snapshots that ask for it freeze what is mounted through this from now on. */
   useQuiescer(quiescer: Quiescer): void {
     this.#snapshots.quiescer = quiescer;
+  }
+
+  /** Snapshots that these use are not deleted, and their views say so. */
+  useSnapshotUsers(users: SnapshotUsers): void {
+    this.#users = users;
+  }
+
+  /** The address from which the primary of a standby here last linked to it, for people. */
+  primaryOf(volume: string): string | undefined {
+    return this.#primaries.get(volume);
   }
 
   /** Mirror links that are made from now on use these certificates; those that are up stay up. */
@@ -120,7 +140,8 @@ export class VolumeManager implements VolumeService {
   // --- VolumeService --------------------------------------------------------------------------------------------
 
   async list(): Promise<VolumeView[]> {
-    return Promise.all([...this.#slots.values()].map((slot) => slot.view()));
+    const views = await Promise.all([...this.#slots.values()].map((slot) => slot.view()));
+    return views.map((view) => withSnapshotUsers(this.#users, view));
   }
 
   /** What the threads of the volumes that run have counted, by volume. */
@@ -133,7 +154,7 @@ export class VolumeManager implements VolumeService {
   }
 
   async get(volume: string): Promise<VolumeView> {
-    return this.#slot(volume).view();
+    return withSnapshotUsers(this.#users, await this.#slot(volume).view());
   }
 
   put(volume: string, spec: VolumeSpec): Promise<{ created: boolean; view: VolumeView }> {
@@ -152,7 +173,7 @@ export class VolumeManager implements VolumeService {
     return this.#changes.run(volume, async () => {
       const slot = this.#slots.get(volume);
       if (!slot) return;
-      await checkUnused(slot, 'deleted');
+      await checkUnused(slot, 'deleted', this.#users);
       const { pool, buffer } = await slot.stop();
       this.#slots.delete(volume);
       // The data goes last: while it is there, a crash leaves a volume that can be deleted again.
@@ -175,13 +196,14 @@ export class VolumeManager implements VolumeService {
   async getSnapshot(volume: string, snapshot: string): Promise<SnapshotView> {
     const held = await this.#slot(volume).host.call('snapshot', snapshot);
     const view = held ?? this.#snapshots.get(volume, snapshot);
-    if (view) return view;
+    if (view) return withUsers(this.#users, volume, view);
     throw new UnderstudyError('NotFound', `volume ${volume} has no snapshot ${snapshot} on this copy`);
   }
 
   async deleteSnapshot(volume: string, snapshot: string): Promise<void> {
     const slot = this.#slots.get(volume);
     if (!slot) return;
+    refuseWhileUsed(this.#users, volume, snapshot);
     await slot.host.call('deleteSnapshot', snapshot);
     this.#snapshots.forget(volume, snapshot);
   }
@@ -285,7 +307,7 @@ export class VolumeManager implements VolumeService {
   async #apply(slot: VolumeSlot, { kind, record: asked }: VolumeChange, spec: VolumeSpec): Promise<void> {
     if (kind === 'live' && slot.running) return slot.host.call('changeLive', asked);
     if (kind === 'none' && slot.running) return;
-    if (kind === 'restart') await checkUnused(slot, 'changed in this way');
+    if (kind === 'restart') await checkUnused(slot, 'changed in this way', this.#users);
     const stopped = await slot.stop();
     const where = this.#pools.folderOf(asked.pool, slot.volume);
     const folder = await DiskDirectory.open(where);
@@ -308,19 +330,20 @@ export class VolumeManager implements VolumeService {
     await this.#pools.remove(buffer.pool, volume);
   }
 
-  async #acceptMirror(volume: string, descriptor: number): Promise<void> {
+  async #acceptMirror(volume: string, descriptor: number, from: string | undefined): Promise<void> {
     await this.#slot(volume).host.call('acceptMirror', descriptor);
+    if (from !== undefined) this.#primaries.set(volume, from);
   }
 }
 
 /** @throws UnderstudyError InUse while anybody uses the live volume or one of its snapshots */
-async function checkUnused(slot: VolumeSlot, what: string): Promise<void> {
-  const { attached, snapshots } = await slot.view();
-  const read = snapshots.filter((snapshot) => snapshot.readers > 0).map((snapshot) => snapshot.name);
+async function checkUnused(slot: VolumeSlot, what: string, users: SnapshotUsers): Promise<void> {
+  const { attached, snapshots } = withSnapshotUsers(users, await slot.view());
+  const read = snapshots.filter(({ readers, usedBy }) => readers > 0 || usedBy).map((snapshot) => snapshot.name);
   if (!attached && read.length === 0) return;
-  const users = attached ? 'clients of its live export' : `readers of its snapshots ${read.join(', ')}`;
+  const who = attached ? 'clients of its live export' : `readers of its snapshots ${read.join(', ')}`;
   throw new UnderstudyError(
     'InUse',
-    `volume ${slot.volume} cannot be ${what} while it has ${users}; unmount or disconnect them first`,
+    `volume ${slot.volume} cannot be ${what} while it has ${who}; unmount or disconnect them first`,
   );
 }

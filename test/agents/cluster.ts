@@ -21,8 +21,12 @@ export class TwoAgents {
     this.b = b;
   }
 
-  static async start(attach: 'none' | 'fuse' = 'none'): Promise<TwoAgents> {
-    const [a, b] = await Promise.all([startAgent('node-a', attach), startAgent('node-b')]);
+  /** `more` is added to the configuration of both; with it, both attach. */
+  static async start(attach: 'none' | 'fuse' = 'none', more?: (directory: string) => object): Promise<TwoAgents> {
+    const [a, b] = await Promise.all([
+      startAgent('node-a', attach, more),
+      startAgent('node-b', more ? attach : 'none', more),
+    ]);
     return new TwoAgents(a, b);
   }
 

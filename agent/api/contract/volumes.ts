@@ -86,6 +86,8 @@ export const snapshotViewSchema = z.object({
   exclusiveBytes: z.number(),
   /** NBD connections that read it now. */
   readers: z.number(),
+  /** Pods (namespace/name) that it is mounted for, or kept for; it is not deleted before they are gone. */
+  usedBy: z.array(z.string()).optional(),
   reason: z.string().optional(),
 });
 

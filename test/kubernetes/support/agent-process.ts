@@ -17,6 +17,8 @@ export interface AgentProcess {
   readonly pools: Readonly<Record<string, string>>;
   volumes(): Promise<VolumeView[]>;
   deleteVolume(name: string): Promise<void>;
+  /** The directory below which everything of it is. */
+  readonly directory: string;
   /** What is in the pools: nothing, once every volume and buffer is gone. */
   poolContents(): Promise<string[]>;
   kill(): Promise<void>;
@@ -30,8 +32,12 @@ export interface AgentProcess {
 
 const program = join(projectDirectory, 'bin', 'understudy.ts');
 
-/** Starts an agent on loopback, without TLS and, unless told, without mounts, with the pools "main" and "buffer". */
-export async function startAgent(node: string, attach: 'none' | 'fuse' = 'none'): Promise<AgentProcess> {
+/** Starts an agent on loopback, without TLS and, unless told, without mounts, with the pools "main" and "buffer"; `more` is added to its configuration. */
+export async function startAgent(
+  node: string,
+  attach: 'none' | 'fuse' = 'none',
+  more: (directory: string) => object = () => ({}),
+): Promise<AgentProcess> {
   // Short, since the path of a unix socket is limited.
   const directory = await mkdtemp(join(tmpdir(), 'us-'));
   const pools = { main: join(directory, 'main'), buffer: join(directory, 'buffer') };
@@ -50,6 +56,7 @@ export async function startAgent(node: string, attach: 'none' | 'fuse' = 'none')
     attach,
     arbiter: 'none',
     tls: { insecure: true },
+    ...more(directory),
   };
   // JSON is YAML.
   await writeFile(config, JSON.stringify(content, null, 2));
@@ -70,6 +77,7 @@ export async function startAgent(node: string, attach: 'none' | 'fuse' = 'none')
 
   return {
     node,
+    directory,
     apiAddress,
     mirrorAddress,
     pools,
