@@ -126,7 +126,8 @@ export const agentConfigSchema = z
   .superRefine((config, context) => {
     if ('insecure' in config.tls) checkLoopbackOnly(config, context);
     if (config.csi && config.attach === 'none') {
-      context.addIssue({ code: 'custom', path: ['attach'], message: 'must not be none where there is csi: it mounts' });
+      const message = 'must not be none where there is csi, which mounts';
+      context.addIssue({ code: 'custom', path: ['attach'], message, input: config.attach });
     }
     for (const [index, { pool }] of config.pools.entries()) {
       // A broken one is looked at too, but has been complained about already.

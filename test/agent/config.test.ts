@@ -16,6 +16,7 @@ attach: fuse
 arbiter: kubernetes
 kubernetes: { kubeconfig: /etc/understudy/kubeconfig }
 tls:    { ca: /etc/tls/ca.pem, cert: /etc/tls/cert.pem, key: /etc/tls/key.pem }
+csi:    { socket: /var/lib/kubelet/plugins/csi.understudy.dev/csi.sock, registration: /var/lib/kubelet/plugins_registry }
 log:    { level: debug }
 `;
 
@@ -65,6 +66,10 @@ test('every key is read', () => {
     arbiter: 'kubernetes',
     kubernetes: { kubeconfig: '/etc/understudy/kubeconfig' },
     tls: { ca: '/etc/tls/ca.pem', cert: '/etc/tls/cert.pem', key: '/etc/tls/key.pem' },
+    csi: {
+      socket: '/var/lib/kubelet/plugins/csi.understudy.dev/csi.sock',
+      registration: '/var/lib/kubelet/plugins_registry',
+    },
     log: { level: 'debug' },
   });
 });
@@ -104,6 +109,16 @@ describe('keys', () => {
       [
         'node: expected lower-case letters, digits, "-" and ".", beginning and ending with a letter or digit, got "Node_A"',
       ],
+    ],
+    [
+      'tls: ',
+      'attach: none\ncsi: { socket: /csi.sock }\ntls: ',
+      ['attach: must not be none where there is csi, which mounts, got "none"'],
+    ],
+    [
+      'tls: ',
+      `csi: { socket: /${'x'.repeat(107)} }\ntls: `,
+      [expect.stringMatching(/^csi\.socket: expected at most 107 bytes/)],
     ],
     ['tls: ', 'attach: loop\ntls: ', ['attach: expected "auto", "nbd", "fuse" or "none", got "loop"']],
     ['tls: ', 'arbiter: etcd\ntls: ', ['arbiter: expected "none" or "kubernetes", got "etcd"']],
