@@ -149,7 +149,6 @@ export const agentConfigSchema = z
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;
-export type CsiConfig = z.output<typeof csiSchema>;
 export type TlsConfig = z.output<typeof tlsSchema>;
 
 /** Without TLS everyone who can connect owns the volumes, so nobody outside this machine may be able to connect. */
