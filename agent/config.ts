@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { isLoopback, isWildcard, parseAddress } from '../common/address.ts';
 import { errorMessage } from '../common/errors.ts';
 import { logLevelSchema } from '../common/logging.ts';
-import { nameSchema } from './api/contract/fields.ts';
+import { nameSchema, sizeSchema } from './api/contract/fields.ts';
 
 /**
  * The path of a unix socket holds at most 107 bytes. This leaves enough of them for "/", a volume's name as the operator
@@ -108,7 +108,11 @@ export const agentConfigSchema = z
     stateDirectory: absolutePathSchema,
     pools: z.array(poolSchema).min(1).superRefine(checkPools),
     api: z.strictObject({ listen: listenSchema }),
-    mirror: z.strictObject({ listen: listenSchema, advertise: advertiseSchema.optional() }),
+    mirror: z.strictObject({
+      listen: listenSchema,
+      advertise: advertiseSchema.optional(),
+      resyncBytesPerSecond: sizeSchema.optional(),
+    }),
     nbd: z.strictObject({
       directory: absolutePathSchema.refine(
         (path) => path.length <= maxSocketDirectoryLength,
@@ -138,14 +142,14 @@ export const agentConfigSchema = z
     }
   })
   .transform((config, context) => {
-    const { listen, advertise = listen } = config.mirror;
+    const { listen, advertise = listen, resyncBytesPerSecond } = config.mirror;
     if (isWildcard(parseAddress(advertise).host)) {
       const message = `missing: mirror.listen is ${JSON.stringify(listen)}, so say at which address other nodes reach this one`;
       context.addIssue({ code: 'custom', path: ['mirror', 'advertise'], message });
       return z.NEVER;
     }
     const pools = config.pools.filter(({ nodes }) => nodes?.includes(config.node) ?? true).map(({ pool }) => pool);
-    return { ...config, pools, mirror: { listen, advertise } };
+    return { ...config, pools, mirror: { listen, advertise, resyncBytesPerSecond } };
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;

@@ -19,6 +19,7 @@ export async function startVolumes(
     pools: config.pools.map((pool) => poolOf(pool, config.stateDirectory)),
     nbdDirectory: config.nbd.directory,
     mirrorListen: config.mirror.listen,
+    resyncBytesPerSecond: config.mirror.resyncBytesPerSecond,
     tls,
     arbiter,
     clock,

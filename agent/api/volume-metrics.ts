@@ -144,6 +144,15 @@ export const volumeMetrics: readonly VolumeMetric[] = [
         resync ? [{ labels: { volume, mirror: name }, value: resync.totalBytes }] : [],
       ),
   ),
+  gauge(
+    'understudy_mirror_differing_bytes',
+    'Bytes in which the last verification of a mirror found its copies to differ.',
+    ofMirror,
+    ({ volume, mirrors }) =>
+      mirrors.flatMap(({ name, verification }) =>
+        verification ? [{ labels: { volume, mirror: name }, value: verification.differingBytes }] : [],
+      ),
+  ),
   gauge('understudy_snapshots', 'Snapshots that a copy holds.', ['volume', 'state'], ({ volume, snapshots }) =>
     snapshots.map(({ state }) => ({ labels: { volume, state }, value: 1 })),
   ),

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { MirrorView } from '../api/contract/volumes.ts';
 import type { BlockDevice, Completion, Extent, WriteOptions, WriteZeroesOptions } from '../core/block-device.ts';
 import { overlaps, type Range } from '../core/range.ts';
@@ -10,11 +11,14 @@ import type { IntentBitmap } from './intent-bitmap.ts';
 import type { Barrier, BarrierRecord } from './messages.ts';
 import { MirrorLink } from './mirror-link.ts';
 import type { Connector, MirrorRecord, MirrorTiming, VolumeIdentity } from './mirror-link-options.ts';
+import { RateLimit } from './rate-limit.ts';
 
 export interface MirrorSpec {
   readonly name: string;
   readonly address: string;
   readonly mode: 'synchronous' | 'asynchronous';
+  /** Instead of the limit for all mirrors. */
+  readonly resyncBytesPerSecond?: number | undefined;
 }
 
 export interface MirrorDeviceOptions {
@@ -27,6 +31,8 @@ export interface MirrorDeviceOptions {
   readonly timing: MirrorTiming;
   readonly log: Log;
   readonly newBaseId: () => string;
+  /** The limit on the resyncs of each mirror, unless the mirror has one of its own. */
+  readonly resyncBytesPerSecond?: number | undefined;
   /** Writes the records of all mirrors down; durable when it resolves. */
   readonly persist: (records: readonly MirrorRecord[]) => Promise<void>;
   readonly onFenced: (message: string) => void;
@@ -123,7 +129,10 @@ export class MirrorDevice implements BlockDevice {
     for (const link of this.#linkList) {
       const spec = wanted.get(link.name);
       const stays = spec && spec.address === link.address && spec.mode === link.mode && link.epoch === epoch;
-      if (stays && !relink) continue;
+      if (stays && !relink) {
+        link.limitResync(spec.resyncBytesPerSecond ?? this.#options.resyncBytesPerSecond);
+        continue;
+      }
       if (spec) replaced.set(link.name, link);
       else await link.release(epoch);
       if (spec) continue;
@@ -160,9 +169,33 @@ export class MirrorDevice implements BlockDevice {
 
   /** Takes a snapshot on a mirror's standby at this point of the write stream. @throws NotFound, NotReady, and the standby's reason */
   async barrier(mirror: string, barrier: Barrier): Promise<BarrierRecord> {
+    return this.#link(mirror).barrier(barrier);
+  }
+
+  /**
+   * Begins to compare the copies of a mirror, or of all of them, under live writes; see their views.
+   * @throws UnderstudyError NotFound, Invalid (there is none), NotReady (not in sync), Conflict (under way already)
+   */
+  verify(request: VerificationRequest): void {
+    const links = this.#linksFor(request.mirror);
+    if (links.length === 0)
+      throw new UnderstudyError('Invalid', `volume ${this.#identity.volume} has no mirrors`);
+    for (const link of links) link.verify(request);
+  }
+
+  /** @throws UnderstudyError NotFound */
+  stopVerification(mirror: string | undefined): void {
+    for (const link of this.#linksFor(mirror)) link.stopVerification();
+  }
+
+  #linksFor(mirror: string | undefined): readonly MirrorLink[] {
+    return mirror === undefined ? this.#linkList : [this.#link(mirror)];
+  }
+
+  #link(mirror: string): MirrorLink {
     const link = this.#links.get(mirror);
-    if (!link) throw new UnderstudyError('NotFound', `volume ${this.#identity.volume} has no mirror ${mirror}`);
-    return link.barrier(barrier);
+    if (link) return link;
+    throw new UnderstudyError('NotFound', `volume ${this.#identity.volume} has no mirror ${mirror}`);
   }
 
   /** From now on every operation fails: a newer epoch exists. */
@@ -380,6 +413,7 @@ export class MirrorDevice implements BlockDevice {
       record: record ?? { name: spec.name, scanned: false, needed: false },
       base: this.#base,
       suspect,
+      limit: new RateLimit(clock, spec.resyncBytesPerSecond ?? this.#options.resyncBytesPerSecond),
       connect,
       arbiter,
       clock,
@@ -388,6 +422,7 @@ export class MirrorDevice implements BlockDevice {
       newBaseId,
       localWritePending: (range) => this.#hasLocalPending(range),
       persist: () => this.#persist(),
+      markSuspect: (ranges) => this.#markSuspect(ranges),
       onFenced: (message) => this.fence(message),
       onChange: () => this.#changed(),
     });
@@ -403,6 +438,11 @@ export class MirrorDevice implements BlockDevice {
 
   #persist(): Promise<void> {
     return this.#options.persist(this.#linkList.map((link) => ({ ...link.record })));
+  }
+
+  async #markSuspect(ranges: readonly Range[]): Promise<void> {
+    await Promise.all(ranges.map(({ offset, length }) => this.#intent.prepare(offset, length)));
+    for (const { offset, length } of ranges) this.#intent.touch(offset, length);
   }
 
   #scheduleCheckpoint(): void {

@@ -4,6 +4,7 @@ import type { BlockDevice } from '../core/block-device.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Range } from '../core/range.ts';
 import type { Arbiter } from './arbiter.ts';
+import type { RateLimit } from './rate-limit.ts';
 
 /** Opens a connection to the mirror listener of a standby's agent, for one volume. */
 export type Connector = (address: string, volume: string) => Promise<Connection>;
@@ -50,6 +51,8 @@ export interface MirrorLinkOptions {
   readonly base: BlockDevice;
   /** Regions that may differ because the primary stopped in the middle of writes. */
   readonly suspect: Iterable<Range>;
+  /** On reads for resyncs and verifications. */
+  readonly limit: RateLimit;
   readonly connect: Connector;
   readonly arbiter: Arbiter;
   readonly clock: Clock;
@@ -60,6 +63,8 @@ export interface MirrorLinkOptions {
   readonly localWritePending: (range: Range) => boolean;
   /** Writes the records of all mirrors down; durable when it resolves. */
   readonly persist: () => Promise<void>;
+  /** The ranges are compared at the next resync also if the primary crashes before it. */
+  readonly markSuspect: (ranges: readonly Range[]) => Promise<void>;
   /** The standby knows a newer epoch, or the arbiter does. */
   readonly onFenced: (message: string) => void;
   /** Whether writes have to wait for this standby may have changed. */

@@ -2,6 +2,7 @@ import { assert } from '../../common/assert.ts';
 import type { Timer } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { MirrorState as MirrorStateName, MirrorView } from '../api/contract/volumes.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Range } from '../core/range.ts';
@@ -11,8 +12,10 @@ import type { Barrier, BarrierRecord, Refuse, Welcome } from './messages.ts';
 import type { MirrorLinkOptions, MirrorRecord } from './mirror-link-options.ts';
 import { initialMirrorState, type MirrorEffect, type MirrorEvent, type MirrorState, step } from './mirror-state.ts';
 import { frameFlags, protocolVersion } from './protocol.ts';
+import { RateLimit } from './rate-limit.ts';
 import { Resync } from './resync.ts';
 import { StandbyChannel } from './standby-channel.ts';
+import { Verification } from './verification.ts';
 
 /** Bytes sent and not held by the standby, above which writes that nobody waits for are recorded instead of sent. */
 const skipWindowBytes = 32 * 1024 * 1024;
@@ -35,6 +38,8 @@ export class MirrorLink {
   #state: MirrorState;
   #channel: StandbyChannel | undefined;
   #resync: Resync | undefined;
+  /** The last one; it runs only while the mirror is in sync. */
+  #verification: Verification | undefined;
   /** The last attempt is over, and what it had taken from the differences is back in there. */
   #resyncOver: Promise<void> = Promise.resolve();
   /** Waiting for a standby that is not there; complete when it is in sync again or no longer needed. */
@@ -125,6 +130,11 @@ export class MirrorLink {
     return this.#options.identity.epoch;
   }
 
+  /** The limit on resyncs, also on one that is under way. */
+  limitResync(bytesPerSecond: number | undefined): void {
+    this.#options.limit.change(bytesPerSecond);
+  }
+
   get mode(): 'synchronous' | 'asynchronous' {
     return this.#options.mode;
   }
@@ -150,6 +160,7 @@ export class MirrorLink {
 
   view(): MirrorView {
     const { phase } = this.#state;
+    const { limit } = this.#options;
     const resyncing = phase === 'Resyncing' || phase === 'Confirming';
     const dirtyBytes = this.#differences.remainingBytes;
     const copiedBytes = this.#differences.copiedBytes;
@@ -161,6 +172,8 @@ export class MirrorLink {
       dirtyBytes,
       lagBytes: this.#channel?.inFlightBytes ?? 0,
       ...(resyncing ? { resync: { copiedBytes, totalBytes: copiedBytes + dirtyBytes } } : {}),
+      ...(limit.bytesPerSecond === undefined ? {} : { resyncBytesPerSecond: limit.bytesPerSecond }),
+      ...(this.#verification ? { verification: this.#verification.view() } : {}),
       ...(this.#lastError && phase !== 'InSync' ? { lastError: this.#lastError } : {}),
     };
   }
@@ -218,22 +231,60 @@ export class MirrorLink {
 
   /** Sends a barrier; resolves with what the standby made of it. @throws NotReady while the mirror is not in sync. */
   async barrier(barrier: Barrier): Promise<BarrierRecord> {
-    if (!this.#channel || this.#state.phase !== 'InSync') {
-      const { state, lastError } = this.view();
-      throw new UnderstudyError(
-        'NotReady',
-        `mirror ${this.name} is not in sync (${state})${lastError ? `: ${lastError}` : ''}; a snapshot of it can be taken when it is InSync`,
-      );
-    }
-    const { record, error } = await this.#channel.barrier(barrier);
+    const { record, error } = await this.#channelInSync('a snapshot of it can be taken').barrier(barrier);
     if (error) throw new UnderstudyError(knownCode(error.code), error.message);
     if (record) return record;
     throw new UnderstudyError('Protocol', `the standby took snapshot ${barrier.snapshot} and did not say when`);
   }
 
+  /**
+   * Begins to compare both copies while they are in use; `view` says how far it is, and what it has found.
+   * @throws UnderstudyError NotReady while the mirror is not in sync, Conflict while one is under way
+   */
+  verify({ bytesPerSecond, repair }: VerificationRequest): void {
+    const link = this.#channelInSync('it can be verified');
+    if (this.#verification?.running) {
+      throw new UnderstudyError(
+        'Conflict',
+        `mirror ${this.name} is being verified; stop that one first, or wait for it`,
+      );
+    }
+    const { base, clock, limit: resyncLimit } = this.#options;
+    const limit = bytesPerSecond === undefined ? resyncLimit : new RateLimit(clock, bytesPerSecond);
+    const verification = new Verification({ base, link, limit, clock, log: this.#log, repair });
+    this.#verification = verification;
+    void verification.run().then(() => (repair ? this.#repair(verification) : undefined));
+  }
+
+  stopVerification(): void {
+    this.#verification?.stop('it has been stopped on request');
+  }
+
+  /** Gives the link up for another one, whose resync copies what was found to differ. */
+  async #repair(verification: Verification): Promise<void> {
+    const ranges = [...verification.differing()];
+    if (ranges.length === 0 || this.#stopped) return;
+    for (const range of ranges) this.#differences.missed.add(range);
+    this.#drop('a verification found differences, which are to be copied again');
+    await this.#options.markSuspect(ranges);
+  }
+
+  /** @throws UnderstudyError NotReady */
+  #channelInSync(what: string): StandbyChannel {
+    if (this.#channel && this.#state.phase === 'InSync') return this.#channel;
+    const { state, lastError } = this.view();
+    throw new UnderstudyError(
+      'NotReady',
+      `mirror ${this.name} is not in sync (${state})${lastError ? `: ${lastError}` : ''}; ${what} when it is InSync`,
+    );
+  }
+
   /** The channel, if a write into the range is to be sent now. */
   #channelFor(range: Range): StandbyChannel | undefined {
-    if (this.#streaming) return this.#channel;
+    if (this.#streaming) {
+      this.#verification?.written(range);
+      return this.#channel;
+    }
     if (this.#state.phase !== 'Resyncing' || !this.#channel) return undefined;
     this.#resync?.written(range);
     return this.#channel.inFlightBytes < skipWindowBytes ? this.#channel : undefined;
@@ -357,8 +408,8 @@ export class MirrorLink {
   #onResyncAccepted(channel: StandbyChannel): void {
     if (this.#state.phase !== 'Handshaking') return channel.destroy('the standby accepted a resync out of turn');
     this.#event({ type: 'resyncAccepted' });
-    const { base, localWritePending } = this.#options;
-    const resync = new Resync(this.#differences, base, channel, localWritePending, this.#log);
+    const { base, localWritePending, limit } = this.#options;
+    const resync = new Resync(this.#differences, base, channel, localWritePending, limit, this.#log);
     this.#resync = resync;
     this.#resyncOver = resync
       .run(() => this.#event({ type: 'copied' }))
@@ -378,6 +429,7 @@ export class MirrorLink {
     const { state, effects } = step(before, event);
     this.#state = state;
     this.record.needed = state.needed;
+    if (state.phase !== 'InSync') this.#verification?.stop('the mirror is not in sync any more');
     if (state.phase !== before.phase) {
       this.#log.info({ from: before.phase, to: state.phase, needed: state.needed }, 'mirror');
     }

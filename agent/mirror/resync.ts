@@ -5,6 +5,7 @@ import { overlaps, type Range } from '../core/range.ts';
 import type { Differences, ResyncWork } from './differences.ts';
 import { differingChunks, digestsOf } from './digest.ts';
 import { digestChunkBytes } from './protocol.ts';
+import type { RateLimit } from './rate-limit.ts';
 
 /** Bytes read and sent at once. */
 const pieceBytes = 1024 * 1024;
@@ -20,6 +21,8 @@ export interface ResyncLink {
   requestDigests(range: Range): Promise<Buffer>;
   /** Resolves when so little is in flight that more may be sent. Rejects when the link is lost. */
   room(): Promise<void>;
+  /** Aborts when the link is lost. */
+  readonly ended: AbortSignal;
 }
 
 /**
@@ -34,6 +37,7 @@ export class Resync {
   readonly #link: ResyncLink;
   /** True while a write into the range has been sent to the standby but not yet reached the local device. */
   readonly #localWritePending: (range: Range) => boolean;
+  readonly #limit: RateLimit;
   readonly #log: Log;
   /** The reads under way, and whether a write has made them void. */
   readonly #reading = new Set<{ range: Range; void: boolean }>();
@@ -48,12 +52,14 @@ export class Resync {
     base: BlockDevice,
     link: ResyncLink,
     localWritePending: (range: Range) => boolean,
+    limit: RateLimit,
     log: Log,
   ) {
     this.#differences = differences;
     this.#base = base;
     this.#link = link;
     this.#localWritePending = localWritePending;
+    this.#limit = limit;
     this.#log = log;
   }
 
@@ -226,6 +232,8 @@ export class Resync {
 
   /** Reads the range and calls `use` at a moment when the content is current. */
   async #readAnd(range: Range, use: (content: Buffer) => void): Promise<void> {
+    const wait = this.#limit.take(range.length, this.#link.ended);
+    if (wait) await wait;
     for (;;) {
       const content = Buffer.allocUnsafeSlow(range.length);
       const read = { range, void: false };

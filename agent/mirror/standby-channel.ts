@@ -73,6 +73,7 @@ export class StandbyChannel {
   #endOfResync: number | undefined;
   #failure: string | undefined;
   #closed = false;
+  readonly #end = new AbortController();
 
   constructor(connection: Connection, events: ChannelEvents, clock: Clock) {
     this.#connection = connection;
@@ -88,6 +89,11 @@ export class StandbyChannel {
   /** Bytes sent that the standby has not said to hold. */
   get inFlightBytes(): number {
     return this.#sentBytes - this.#heldBytes;
+  }
+
+  /** Aborts when the connection has ended. */
+  get ended(): AbortSignal {
+    return this.#end.signal;
   }
 
   /** Ends the connection; `closed` follows with this reason. */
@@ -217,6 +223,7 @@ export class StandbyChannel {
     const message = this.#failure ?? (reason ? `the link was lost: ${reason.message}` : 'the standby closed the link');
     this.#events.closed(message);
     const error = new UnderstudyError('Unavailable', message);
+    this.#end.abort(error);
     for (const waiter of [...this.#barriers.values(), ...this.#digests, ...this.#room]) waiter.reject(error);
     this.#barriers.clear();
     this.#digests = [];

@@ -1,4 +1,5 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
 import type { Arbiter, ArbiterQuestion } from '../mirror/arbiter.ts';
 import type { BarrierRecord } from '../mirror/messages.ts';
@@ -18,6 +19,8 @@ export interface EngineCalls {
   /** The arbiter's answer to a question that the thread has asked. */
   arbiterAnswered(id: number, answer: ArbiterAnswer): void;
   prepare(epoch: number): PrepareResult;
+  verify(request: VerificationRequest): void;
+  stopVerification(mirror: string | undefined): void;
   /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
   acceptMirror(descriptor: number): void;
   waitForLull(lull: Lull): LullFound;
@@ -52,6 +55,7 @@ export interface EngineThreadData {
   readonly timing: MirrorTiming;
   /** The agent has an arbiter, which answers what the thread asks of it. */
   readonly arbiter: boolean;
+  readonly resyncBytesPerSecond: number | undefined;
 }
 
 export interface CallMessage {

@@ -22,6 +22,8 @@ export interface CopyOptions {
   readonly newId: () => string;
   /** Of this agent, for volumes that have a record there. */
   readonly arbiter?: Arbiter | undefined;
+  /** The limit on the resyncs of mirrors that have none of their own. */
+  readonly resyncBytesPerSecond?: number | undefined;
 }
 
 /** What differs with the role of a copy. */
@@ -86,7 +88,7 @@ export async function changeLive({ store, role }: OpenedCopy, change: LiveChange
 }
 
 async function openRole(options: CopyOptions, store: RecordStore, stack: VolumeStack): Promise<CopyRole> {
-  const { clock, log, folders, connect, timing, newId, arbiter } = options;
+  const { clock, log, folders, connect, timing, newId, arbiter, resyncBytesPerSecond } = options;
   const onUnusable = (state: 'Fenced' | 'Failed', reason: string) => {
     log.error({ state, reason }, 'this copy must not be used any more');
     void recordUnusable(store, log, state, reason);
@@ -107,6 +109,7 @@ async function openRole(options: CopyOptions, store: RecordStore, stack: VolumeS
     newId,
     onUnusable,
     arbiter,
+    resyncBytesPerSecond,
   });
   return { kind: 'primary', mirror };
 }

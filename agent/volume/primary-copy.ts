@@ -20,6 +20,8 @@ export interface PrimaryOptions {
   readonly newId: () => string;
   /** Of this agent, for volumes that have a record there. */
   readonly arbiter?: Arbiter | undefined;
+  /** The limit on the resyncs of mirrors that have none of their own. */
+  readonly resyncBytesPerSecond?: number | undefined;
   readonly onUnusable: (state: 'Fenced' | 'Failed', reason: string) => void;
 }
 
@@ -37,6 +39,7 @@ export async function openPrimary(options: PrimaryOptions): Promise<MirrorDevice
     timing,
     log,
     newBaseId: newId,
+    resyncBytesPerSecond: options.resyncBytesPerSecond,
     persist: (records) => store.update((record) => ({ ...record, mirrorRecords: [...records] })),
     onFenced: (message) => onUnusable('Fenced', message),
     onFailed: (message) => onUnusable('Failed', message),

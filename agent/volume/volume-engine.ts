@@ -33,6 +33,8 @@ export interface EngineOptions {
   readonly newId: () => string;
   /** Of this agent, if it has one. */
   readonly arbiter?: Arbiter | undefined;
+  /** The limit on the resyncs of mirrors that have none of their own. */
+  readonly resyncBytesPerSecond?: number | undefined;
 }
 
 /** What differs with the role of the copy. */
@@ -152,6 +154,12 @@ export class VolumeEngine {
     if (this.#role.kind !== 'standby')
       throw this.#conflict('is primary here already; only a standby is prepared for promotion');
     return this.#role.standby.prepare(epoch);
+  }
+
+  /** The mirrors of a primary. @throws UnderstudyError Conflict on a standby */
+  primary(done: string): MirrorDevice {
+    if (this.#role.kind === 'primary') return this.#role.mirror;
+    throw this.#conflict(`is a standby here; its copies are ${done} at the primary`);
   }
 
   /** Takes over a connection that a primary has opened to this copy. */

@@ -2,6 +2,7 @@ import type { Clock } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
+import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import { KeyedLock } from '../core/keyed-lock.ts';
 import { CowDevice } from '../cow/cow-device.ts';
@@ -37,6 +38,8 @@ export interface VolumeManagerOptions {
   readonly timing?: MirrorTiming;
   /** Who decides, for volumes that have a record there, what happens when a standby is lost. */
   readonly arbiter?: Arbiter | undefined;
+  /** The limit on the resyncs of mirrors that have none of their own. */
+  readonly resyncBytesPerSecond?: number | undefined;
 }
 
 /** What attaching a volume needs to know. */
@@ -74,11 +77,11 @@ export class VolumeManager implements VolumeService {
   recovered: Promise<void> = Promise.resolve();
 
   private constructor(options: VolumeManagerOptions) {
-    const { pools, nbdDirectory, tls, timing = defaultTiming, arbiter, log } = options;
+    const { pools, nbdDirectory, tls, timing = defaultTiming, arbiter, resyncBytesPerSecond, log } = options;
     this.#pools = new Pools(pools);
     this.#log = log;
     this.#snapshots = new SnapshotRequests(options.clock);
-    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, arbiter, log };
+    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, arbiter, resyncBytesPerSecond, log };
   }
 
   /**
@@ -184,6 +187,18 @@ export class VolumeManager implements VolumeService {
 
   prepare(volume: string, epoch: number): Promise<PrepareResult> {
     return this.#changes.run(volume, async () => this.#slot(volume).host.call('prepare', epoch));
+  }
+
+  verify(volume: string, request: VerificationRequest): Promise<VolumeView> {
+    return this.#changes.run(volume, async () => {
+      const slot = this.#slot(volume);
+      await slot.host.call('verify', request);
+      return slot.view();
+    });
+  }
+
+  async stopVerification(volume: string, mirror: string | undefined): Promise<void> {
+    await this.#slot(volume).host.call('stopVerification', mirror);
   }
 
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView> {

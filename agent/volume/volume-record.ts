@@ -37,7 +37,14 @@ const recordSchema = z.object({
   pool: z.string(),
   provisioning: z.enum(['thick', 'sparse']),
   buffer: bufferSchema.optional(),
-  mirrors: z.array(z.object({ name: z.string(), address: z.string(), mode: mirrorModeSchema })),
+  mirrors: z.array(
+    z.object({
+      name: z.string(),
+      address: z.string(),
+      mode: mirrorModeSchema,
+      resyncBytesPerSecond: z.number().positive().optional(),
+    }),
+  ),
   onLoss: z.enum(['suspend', 'continue']),
   /** Where the arbiter keeps its record of the volume; without it the volume has no arbiter. */
   arbiterKey: z.string().optional(),

@@ -1,4 +1,5 @@
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
+import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 
 /** What the agent's API does with volumes. Every failure is an UnderstudyError whose message can be shown to people. */
@@ -12,6 +13,13 @@ export interface VolumeService {
   delete(volume: string): Promise<void>;
   /** Durably refuses every epoch below the given one, drains and syncs. @throws NotFound, Conflict (not a standby, lower epoch) */
   prepare(volume: string, epoch: number): Promise<PrepareResult>;
+  /**
+   * Begins to compare the copies of a mirror, or of all mirrors, while the volume is in use. Progress and outcome are in
+   * the view. @throws NotFound, Invalid (no mirrors), Conflict (a standby, or under way already), NotReady (not in sync)
+   */
+  verify(volume: string, request: VerificationRequest): Promise<VolumeView>;
+  /** Ends a verification early; one that is not under way is no error. @throws NotFound, Conflict (a standby) */
+  stopVerification(volume: string, mirror: string | undefined): Promise<void>;
   /** Takes a snapshot, or answers what became of an earlier request of that name. @throws NotReady, NoSpace, Conflict */
   putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView>;
   /** @throws NotFound */

@@ -16,6 +16,7 @@ export interface SlotOptions {
   readonly timing: MirrorTiming;
   /** Of this agent, if it has one. */
   readonly arbiter: Arbiter | undefined;
+  readonly resyncBytesPerSecond: number | undefined;
   readonly log: Log;
 }
 
@@ -57,7 +58,7 @@ export class VolumeSlot {
   }
 
   async start(record: VolumeRecord): Promise<void> {
-    const { pools, tls, timing, arbiter, log } = this.#options;
+    const { pools, tls, timing, arbiter, resyncBytesPerSecond, log } = this.#options;
     this.#record = record;
     this.#state = 'Recovering';
     try {
@@ -69,6 +70,7 @@ export class VolumeSlot {
           socket: this.socket,
           tls,
           timing,
+          resyncBytesPerSecond,
         },
         arbiter,
         log,

@@ -88,8 +88,10 @@ function sameBuffer(a: Buffer | undefined, b: Buffer | undefined): boolean {
   return a?.pool === b?.pool && a?.capacity === b?.capacity && a?.maxSnapshots === b?.maxSnapshots;
 }
 
-function sameMirrors(a: readonly MirrorSpec[], b: readonly MirrorSpec[]): boolean {
-  const text = (mirrors: readonly MirrorSpec[]) =>
+type Link = Pick<MirrorSpec, 'name' | 'address' | 'mode'>;
+
+function sameMirrors(a: readonly Link[], b: readonly Link[]): boolean {
+  const text = (mirrors: readonly Link[]) =>
     mirrors
       .map(({ name, address, mode }) => `${name} ${address} ${mode}`)
       .sort()

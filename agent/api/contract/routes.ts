@@ -3,6 +3,7 @@ export const routes = {
   volumes: '/v1/volumes',
   volume: '/v1/volumes/:volume',
   prepare: '/v1/volumes/:volume/prepare',
+  verify: '/v1/volumes/:volume/verify',
   snapshot: '/v1/volumes/:volume/snapshots/:snapshot',
   mounts: '/v1/mounts',
   volumeMount: '/v1/volumes/:volume/mounts/:mount',

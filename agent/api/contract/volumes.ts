@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { addressSchema, epochSchema, nameSchema, sizeSchema } from './fields.ts';
+import { verificationViewSchema } from './verification.ts';
 
 export const roleSchema = z.enum(['primary', 'standby']);
 export const mirrorModeSchema = z.enum(['synchronous', 'asynchronous']);
@@ -16,6 +17,8 @@ export const mirrorSpecSchema = z.strictObject({
   /** The mirror listener of the standby's agent. */
   address: addressSchema,
   mode: mirrorModeSchema,
+  /** At most so much is read a second for a resync of this mirror; without it, what the agent's configuration says. */
+  resyncBytesPerSecond: sizeSchema.optional(),
 });
 
 /** PUT /v1/volumes/{volume}: what this copy of the volume should be. Idempotent. */
@@ -65,6 +68,10 @@ export const mirrorViewSchema = z.object({
   lagBytes: z.number(),
   /** Progress of the resync under way. */
   resync: z.object({ copiedBytes: z.number(), totalBytes: z.number() }).optional(),
+  /** The limit on resyncs that is in force. */
+  resyncBytesPerSecond: z.number().optional(),
+  /** The last verification since the primary was started. */
+  verification: verificationViewSchema.optional(),
   /** Why it is not in sync, for people. */
   lastError: z.string().optional(),
 });

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { VolumeService } from '../../volume/volume-service.ts';
 import { routes } from '../contract/routes.ts';
+import { verificationRequestSchema } from '../contract/verification.ts';
 import { prepareRequestSchema, prepareResultSchema, volumeSpecSchema, volumeViewSchema } from '../contract/volumes.ts';
 import type { ApiServer } from '../fastify.ts';
 import { volumeParameters } from '../request-validation.ts';
@@ -93,5 +94,47 @@ export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
       },
     },
     (request) => volumes.prepare(request.params.volume, request.body.epoch),
+  );
+
+  addVerificationRoutes(app, volumes);
+}
+
+function addVerificationRoutes(app: ApiServer, volumes: VolumeService): void {
+  app.post(
+    routes.verify,
+    {
+      schema: {
+        tags,
+        operationId: 'verifyVolume',
+        summary: 'Compares both copies of a mirror, or of every mirror, while the volume is in use.',
+        description:
+          'At the primary, while the mirror is InSync. GET of the volume shows how far it is and which ranges differ ' +
+          '(mirrors[].verification). Nothing is changed unless `repair` says so.',
+        params: volumeParameters,
+        body: verificationRequestSchema,
+        response: answers({ 202: jsonAnswer('It has begun.', volumeViewSchema) }),
+      },
+    },
+    async (request, reply) => {
+      const view = await volumes.verify(request.params.volume, request.body);
+      return reply.code(202).send(view);
+    },
+  );
+
+  app.delete(
+    routes.verify,
+    {
+      schema: {
+        tags,
+        operationId: 'stopVerification',
+        summary: 'Ends the verifications of a volume early; what they have found stays in its view. Idempotent.',
+        params: volumeParameters,
+        response: answers({ 204: emptyAnswer('None is under way, or not for long.') }),
+      },
+    },
+    async (request, reply) => {
+      await volumes.stopVerification(request.params.volume, undefined);
+      return reply.code(204).send();
+    },
   );
 }

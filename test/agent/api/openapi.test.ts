@@ -47,6 +47,8 @@ test('every route of the contract is in it, and no other', async () => {
       'PUT /v1/volumes/{volume}',
       'DELETE /v1/volumes/{volume}',
       'POST /v1/volumes/{volume}/prepare',
+      'POST /v1/volumes/{volume}/verify',
+      'DELETE /v1/volumes/{volume}/verify',
       'PUT /v1/volumes/{volume}/snapshots/{snapshot}',
       'GET /v1/volumes/{volume}/snapshots/{snapshot}',
       'DELETE /v1/volumes/{volume}/snapshots/{snapshot}',
@@ -79,7 +81,7 @@ test('every operation says what it does, what it takes and what it answers', asy
       expect(operation.responses['4XX']?.content, what).toHaveProperty('application/problem+json');
     }
   }
-  expect(ids.size).toBe(16);
+  expect(ids.size).toBe(18);
 });
 
 test('answers may get more keys, requests may not', async () => {

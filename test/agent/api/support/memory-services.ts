@@ -1,5 +1,6 @@
 import type { MountView, SnapshotMount, VolumeMount } from '../../../../agent/api/contract/mounts.ts';
 import type { SnapshotRequest } from '../../../../agent/api/contract/snapshots.ts';
+import type { VerificationRequest } from '../../../../agent/api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../../../../agent/api/contract/volumes.ts';
 import type { MountService } from '../../../../agent/volume/mount-service.ts';
 import type { VolumeService } from '../../../../agent/volume/volume-service.ts';
@@ -46,6 +47,21 @@ export class MemoryVolumes implements VolumeService {
     const view = await this.get(volume);
     this.views.set(volume, { ...view, prepared: epoch });
     return { epoch, clean: view.clean, consistent: view.consistent, dataEpoch: view.epoch };
+  }
+
+  async verify(volume: string, { repair }: VerificationRequest): Promise<VolumeView> {
+    const view = await this.get(volume);
+    const verification = {
+      ...{ state: 'Running' as const, startedAt: '2026-11-24T08:00:00.000Z', totalBytes: view.size, verifiedBytes: 0 },
+      ...{ differingBytes: 0, differing: [], truncated: false, repair },
+    };
+    const verified = { ...view, mirrors: view.mirrors.map((mirror) => ({ ...mirror, verification })) };
+    this.views.set(volume, verified);
+    return verified;
+  }
+
+  async stopVerification(volume: string): Promise<void> {
+    await this.get(volume);
   }
 
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView> {
