@@ -121,6 +121,7 @@ export interface MirrorRigOptions {
   readonly standbys?: number;
   readonly arbiter?: Arbiter;
   readonly epoch?: number;
+  readonly timing?: MirrorTiming;
 }
 
 /** A primary over a byte array with its standbys, connected by TCP on loopback. */
@@ -162,7 +163,7 @@ export class MirrorRig {
       arbiter: this.#options.arbiter ?? noArbiter('suspend'),
       connect: connectTcp,
       clock: systemClock,
-      timing: fastTiming,
+      timing: this.#options.timing ?? fastTiming,
       log: silentLog,
       newBaseId: randomUUID,
       persist: async (records) => {

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import type { VerificationView } from '../../../agent/api/contract/verification.ts';
 import { noArbiter } from '../../../agent/mirror/arbiter.ts';
 import { MemoryDevice } from '../../support/memory-device.ts';
-import { MirrorRig, volumeSize } from '../../support/mirror-rig.ts';
+import { fastTiming, MirrorRig, volumeSize } from '../../support/mirror-rig.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 /** Reads at once and says so later, as a disk does. */
@@ -19,7 +19,9 @@ let rig: MirrorRig;
 afterEach(() => rig.close());
 
 async function inSync(): Promise<void> {
-  rig = await MirrorRig.start({ arbiter: noArbiter('continue') });
+  // A standby that is only slow is not to count as lost.
+  const timing = { ...fastTiming, acknowledgementTimeoutMs: 4_000 };
+  rig = await MirrorRig.start({ arbiter: noArbiter('continue'), timing });
   await rig.primary.write(0, randomBytes(volumeSize / 2));
   await rig.inSync();
 }
@@ -151,7 +153,7 @@ describe('a verification', () => {
     rig.primary.verify({ repair: true, bytesPerSecond: 1024 * 1024 });
     await waitFor(() => (verification()?.verifiedBytes ?? 0) > 0, { timeoutMs: 5_000 });
     rig.standby.cut();
-    await waitFor(() => rig.state() === 'Outdated', { timeoutMs: 5_000 });
+    await waitFor(() => rig.state() === 'Outdated', { timeoutMs: 20_000 });
     await rig.primary.write(0, randomBytes(volumeSize));
     const view = await ended();
     expect(view).toMatchObject({ state: 'Stopped', differing: [], reason: expect.stringMatching(/sync|link/) });
@@ -164,7 +166,7 @@ describe('a resync', () => {
   test('keeps to its limit, which can be lifted while it runs', async () => {
     await inSync();
     rig.standby.cut();
-    await waitFor(() => rig.state() === 'Outdated', { timeoutMs: 5_000 });
+    await waitFor(() => rig.state() === 'Outdated', { timeoutMs: 20_000 });
     await rig.primary.write(0, randomBytes(volumeSize));
     const mirror = { name: 'mirror-0', address: rig.standby.address, mode: 'synchronous' as const };
     await rig.primary.setMirrors([{ ...mirror, resyncBytesPerSecond: 4096 }]);
