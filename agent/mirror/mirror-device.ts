@@ -178,8 +178,7 @@ export class MirrorDevice implements BlockDevice {
    */
   verify(request: VerificationRequest): void {
     const links = this.#linksFor(request.mirror);
-    if (links.length === 0)
-      throw new UnderstudyError('Invalid', `volume ${this.#identity.volume} has no mirrors`);
+    if (links.length === 0) throw new UnderstudyError('Invalid', `volume ${this.#identity.volume} has no mirrors`);
     for (const link of links) link.verify(request);
   }
 
