@@ -2,13 +2,16 @@ import { type Clock, systemClock } from '../common/clock.ts';
 import type { Log } from '../common/log.ts';
 import type { AgentDirectory } from './agent-client/agent-client.ts';
 import { AgentActions } from './controllers/agent-actions.ts';
+import { BindingController } from './controllers/binding-controller.ts';
 import { type Census, takeCensus } from './controllers/census.ts';
 import { ClusterCaches } from './controllers/cluster-caches.ts';
 import type { ControllerContext } from './controllers/controller-context.ts';
 import { EventRecorder } from './controllers/event-recorder.ts';
 import { defaultIntervals, type Intervals } from './controllers/intervals.ts';
 import { noMetrics, type OperatorMetrics } from './controllers/metrics.ts';
+import { NodeLabelController } from './controllers/node-label-controller.ts';
 import { NodePoolController } from './controllers/node-pool-controller.ts';
+import { ProvisioningController } from './controllers/provisioning-controller.ts';
 import { routeChanges } from './controllers/routes.ts';
 import { SnapshotController } from './controllers/snapshot-controller.ts';
 import { VolumeController } from './controllers/volume-controller.ts';
@@ -87,12 +90,15 @@ function startQueues(context: ControllerContext, random: () => number, metrics: 
     pools: queue('node-pools', new NodePoolController(context)),
     volumes: queue('volumes', new VolumeController(context)),
     snapshots: queue('snapshots', new SnapshotController(context)),
+    bindings: queue('bindings', new BindingController(context)),
+    nodeLabels: queue('node-labels', new NodeLabelController(context)),
+    provisioning: queue('provisioning', new ProvisioningController(context)),
   };
   routeChanges(caches, queues);
   return {
     async stop() {
       stopping.resolve('stopping');
-      await Promise.all([queues.pools.stop(), queues.volumes.stop(), queues.snapshots.stop()]);
+      await Promise.all(Object.values(queues).map((each) => each.stop()));
     },
   };
 }

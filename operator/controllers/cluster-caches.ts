@@ -1,13 +1,23 @@
 import type { AgentDirectory } from '../agent-client/agent-client.ts';
+import type { ListScope } from '../kube/kube-api.ts';
 import type { Cluster } from '../planning/placement.ts';
 import { allocations } from '../planning/pools.ts';
 import { type Node, nodes } from '../resources/core-kinds.ts';
+import { ownerUidLabel } from '../resources/group.ts';
 import type { KubeObject } from '../resources/kube-object.ts';
 import { type NodePool, nodePools } from '../resources/node-pool.ts';
 import { type PrimaryVolume, primaryVolumes } from '../resources/primary-volume.ts';
 import type { Resource } from '../resources/resource.ts';
 import { type Snapshot, snapshots } from '../resources/snapshot.ts';
 import { type StandbyMirror, standbyMirrors } from '../resources/standby-mirror.ts';
+import {
+  type PersistentVolume,
+  type PersistentVolumeClaim,
+  persistentVolumeClaims,
+  persistentVolumes,
+  type StorageClass,
+  storageClasses,
+} from '../resources/storage-kinds.ts';
 import { type CacheOptions, ResourceCache } from './resource-cache.ts';
 
 /** Everything of the Kubernetes API that the operator looks at. */
@@ -17,13 +27,17 @@ export class ClusterCaches {
   readonly volumes: ResourceCache<PrimaryVolume>;
   readonly mirrors: ResourceCache<StandbyMirror>;
   readonly snapshots: ResourceCache<Snapshot>;
+  /** Those that were made of our objects. */
+  readonly persistentVolumes: ResourceCache<PersistentVolume>;
+  readonly claims: ResourceCache<PersistentVolumeClaim>;
+  readonly storageClasses: ResourceCache<StorageClass>;
 
   constructor(options: Omit<CacheOptions<KubeObject>, 'resource'>) {
-    const follow = <T extends KubeObject>(resource: Resource<T>) =>
+    const follow = <T extends KubeObject>(resource: Resource<T>, labels: Pick<ListScope, 'labelSelector'> = {}) =>
       new ResourceCache<T>({
         ...options,
         resource,
-        scope: resource.namespaced ? options.scope : {},
+        scope: { ...(resource.namespaced ? options.scope : {}), ...labels },
         log: options.log.child({ kind: resource.kind }),
       });
     this.pools = follow(nodePools);
@@ -31,15 +45,30 @@ export class ClusterCaches {
     this.volumes = follow(primaryVolumes);
     this.mirrors = follow(standbyMirrors);
     this.snapshots = follow(snapshots);
+    this.persistentVolumes = follow(persistentVolumes, { labelSelector: ownerUidLabel });
+    this.claims = follow(persistentVolumeClaims);
+    this.storageClasses = follow(storageClasses);
   }
 
   /** Resolves when all of them have been listed; nodes are not waited for, their labels are all that is used of them. */
   async synced(): Promise<void> {
-    await Promise.all([this.pools.synced, this.volumes.synced, this.mirrors.synced, this.snapshots.synced]);
+    await Promise.all(this.#needed().map((cache) => cache.synced));
   }
 
   get isSynced(): boolean {
-    return [this.pools, this.volumes, this.mirrors, this.snapshots].every((cache) => cache.isSynced);
+    return this.#needed().every((cache) => cache.isSynced);
+  }
+
+  #needed() {
+    return [
+      this.pools,
+      this.volumes,
+      this.mirrors,
+      this.snapshots,
+      this.persistentVolumes,
+      this.claims,
+      this.storageClasses,
+    ];
   }
 
   /** Where things can be placed now. */
@@ -53,8 +82,6 @@ export class ClusterCaches {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(
-      [this.pools, this.nodes, this.volumes, this.mirrors, this.snapshots].map((cache) => cache.stop()),
-    );
+    await Promise.all([...this.#needed(), this.nodes].map((cache) => cache.stop()));
   }
 }

@@ -5,15 +5,10 @@ import type { NodePool } from '../resources/node-pool.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
 import type { Snapshot } from '../resources/snapshot.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
+import { routeClaims } from './claim-routes.ts';
 import type { ClusterCaches } from './cluster-caches.ts';
+import type { Queues } from './queues.ts';
 import { volumeNameOf } from './volume-controller.ts';
-
-/** Where a change makes work. */
-export interface Queues {
-  readonly pools: { add(key: string): void };
-  readonly volumes: { add(key: string): void };
-  readonly snapshots: { add(key: string): void };
-}
 
 /**
  * Turns changes of objects into keys to reconcile. A change of nothing but a status, which is our own writing, makes work
@@ -27,6 +22,7 @@ export function routeChanges(caches: ClusterCaches, queues: Queues): void {
   caches.volumes.onChange((before, after) => routeVolume(caches, queues, before, after));
   caches.mirrors.onChange((before, after) => routeMirror(caches, queues, before, after));
   caches.snapshots.onChange((before, after) => routeSnapshot(caches, queues, before, after));
+  routeClaims(caches, queues);
 }
 
 function routePool(

@@ -7,6 +7,7 @@ import type { PrimaryVolume } from '../resources/primary-volume.ts';
 import { type Snapshot, type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { anyFailed, notDoneYet, recordOutcome } from './agent-actions.ts';
+import { BindingFacts } from './binding-facts.ts';
 import type { ControllerContext } from './controller-context.ts';
 import { ObjectWriter } from './object-writer.ts';
 import { volumeNameOf } from './volume-controller.ts';
@@ -18,10 +19,12 @@ const maxRounds = 8;
 /** Takes, looks after and removes snapshots. One key is one Snapshot. */
 export class SnapshotController {
   readonly #context: ControllerContext;
+  readonly #bindings: BindingFacts;
   readonly #writer: ObjectWriter<SnapshotSpec, SnapshotStatus>;
 
   constructor(context: ControllerContext) {
     this.#context = context;
+    this.#bindings = new BindingFacts(context);
     this.#writer = new ObjectWriter(context.api, snapshots, context.caches.snapshots, context.events);
   }
 
@@ -60,7 +63,8 @@ export class SnapshotController {
     const { mirror, volume } = this.#source(snapshot);
     const nowMs = clock.wallTimeMs();
     const sources = { now: kubeTime(nowMs), nowMs, snapshot, mirror, volume, outcomes };
-    return { ...sources, ...(await this.#look(snapshot)) };
+    const claim = await this.#bindings.of({ kind: 'Snapshot', object: snapshot });
+    return { ...sources, claim, ...(await this.#look(snapshot)) };
   }
 
   /** What the agents say about the snapshot; before it was taken, about the volume. */

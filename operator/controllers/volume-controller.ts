@@ -1,14 +1,16 @@
 import type { AgentDirectory } from '../agent-client/agent-client.ts';
 import type { Outcome } from '../planning/actions.ts';
+import type { BindingFact } from '../planning/binding-fact.ts';
 import { planVolume, type VolumePlan } from '../planning/plan-volume.ts';
 import { copiesToObserve, type VolumeWorld } from '../planning/volume-world.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { type ObjectKey, parseKeyText } from '../resources/kube-object.ts';
-import type { PrimaryVolumeSpec, PrimaryVolumeStatus } from '../resources/primary-volume.ts';
+import type { PrimaryVolume, PrimaryVolumeSpec, PrimaryVolumeStatus } from '../resources/primary-volume.ts';
 import { primaryVolumes } from '../resources/primary-volume.ts';
 import type { StandbyMirror, StandbyMirrorSpec, StandbyMirrorStatus } from '../resources/standby-mirror.ts';
 import { standbyMirrors } from '../resources/standby-mirror.ts';
 import { type AgentActions, anyFailed, notDoneYet, recordOutcome } from './agent-actions.ts';
+import { BindingFacts } from './binding-facts.ts';
 import type { ClusterCaches } from './cluster-caches.ts';
 import type { ControllerContext } from './controller-context.ts';
 import { ObjectWriter } from './object-writer.ts';
@@ -26,6 +28,7 @@ export class VolumeController {
   readonly #caches: ClusterCaches;
   readonly #agents: AgentDirectory;
   readonly #actions: AgentActions;
+  readonly #bindings: BindingFacts;
   readonly #volumes: ObjectWriter<PrimaryVolumeSpec, PrimaryVolumeStatus>;
   readonly #mirrors: ObjectWriter<StandbyMirrorSpec, StandbyMirrorStatus>;
 
@@ -35,6 +38,7 @@ export class VolumeController {
     this.#caches = caches;
     this.#agents = context.agents;
     this.#actions = context.actions;
+    this.#bindings = new BindingFacts(context);
     this.#volumes = new ObjectWriter(api, primaryVolumes, caches.volumes, events);
     this.#mirrors = new ObjectWriter(api, standbyMirrors, caches.mirrors, events);
   }
@@ -77,7 +81,20 @@ export class VolumeController {
       cluster: this.#caches.cluster(this.#agents),
       observations,
       outcomes,
+      claims: await this.#claims(volume, mirrors),
     };
+  }
+
+  async #claims(
+    volume: PrimaryVolume | undefined,
+    mirrors: readonly StandbyMirror[],
+  ): Promise<ReadonlyMap<string, BindingFact>> {
+    const facts = new Map<string, BindingFact>();
+    if (volume) facts.set(volume.metadata.uid, await this.#bindings.of({ kind: 'PrimaryVolume', object: volume }));
+    for (const mirror of mirrors) {
+      facts.set(mirror.metadata.uid, await this.#bindings.of({ kind: 'StandbyMirror', object: mirror }));
+    }
+    return facts;
   }
 
   #mirrorsOf(key: ObjectKey): StandbyMirror[] {

@@ -5,7 +5,7 @@ import { failureReason, listNames, unseen } from './findings.ts';
 import type { MirrorFact } from './mirror-facts.ts';
 import { type Blocker, isAbandoned } from './object-plan.ts';
 import type { PrimaryFact } from './primary.ts';
-import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-world.ts';
+import { agentVolumeName, claimOf, observe, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** The next step of a deletion: something to do, something to wait for, or nothing any more. */
 export interface DeletionStep {
@@ -32,6 +32,8 @@ export function planVolumeDeletion(world: VolumeWorld, volume: PrimaryVolume): D
   ];
   if (dependents.length > 0 && !abandoned)
     return blocked('WaitingForDependents', `it waits for the deletion of ${listNames(dependents)}`);
+  const claim = claimOf(world, volume)?.blocker;
+  if (claim !== undefined && !abandoned) return { actions: [], blocker: claim, released: false };
   if (volume.spec.reclaimPolicy === 'Retain') return released;
   const steps = ownCopies(volume).map(({ node }) => removeCopy(world, node, agentVolumeName(volume), abandoned));
   return together(steps);
@@ -66,6 +68,8 @@ export function planMirrorDeletion(
       `its standby holds the content of the Snapshots ${names}; it waits for their deletion`,
     );
   }
+  const claim = claimOf(world, fact.mirror)?.blocker;
+  if (claim !== undefined && !abandoned) return { actions: [], blocker: claim, released: false };
   const linked = unlinkBlocker(world, fact, volume, primary);
   if (linked !== undefined && !abandoned) return { actions: [], blocker: linked, released: false };
   return removeCopy(world, placed.node, placed.volume, abandoned);

@@ -6,6 +6,7 @@ import { parseDurationMs } from '../resources/duration.ts';
 import { type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
 import { acceptedPart, describeViolations, validateSpec } from '../resources/validate-spec.ts';
 import { type AgentAction, actionKey, type Failure, failureOf } from './actions.ts';
+import { claimFindings, claimStatus, standingClaimReasons } from './claim-status.ts';
 import { failureReason, notReady, notReadyAfter, unseen } from './findings.ts';
 import { type Blocker, blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
 import { locateSource, type SnapshotPlace } from './snapshot-source.ts';
@@ -154,8 +155,11 @@ function measured(view: SnapshotView): SnapshotStatus {
   };
 }
 
-function live(world: SnapshotWorld, status: SnapshotStatus, findings: readonly Finding[]): SnapshotPlan {
+function live(world: SnapshotWorld, measured: SnapshotStatus, stated: readonly Finding[]): SnapshotPlan {
   const { snapshot } = world;
+  const { persistentVolumeName: _, claimName: __, ...rest } = measured;
+  const status = { ...rest, ...claimStatus(snapshot.status, world.claim) };
+  const findings = [...stated, ...claimFindings(world.claim)];
   return {
     status: withConditions(world, status, findings),
     finalizer: isHeld(snapshot) ? 'keep' : 'hold',
@@ -166,14 +170,15 @@ function live(world: SnapshotWorld, status: SnapshotStatus, findings: readonly F
 }
 
 /** Reasons that only a change of an object, or nothing, can end. */
-const standing = ['Invalid', 'Invalidated', 'Lost', 'NoBuffer'];
+const standing: readonly string[] = ['Invalid', 'Invalidated', 'Lost', 'NoBuffer', ...standingClaimReasons];
 
 /**
- * It is deleted where it is. One that was not seen Ready may still be waiting at the primary: that is told to forget it
+ * Its claim goes first, so that nobody reads it any more. Then it is deleted where it is. One that was not seen Ready may still be waiting at the primary: that is told to forget it
  * first, and as long as it does not, the object stays, because the barrier would make the snapshot afterwards.
  */
 function planDeletion(world: SnapshotWorld): SnapshotPlan {
-  const { snapshot, requested } = world;
+  const { snapshot, requested, claim } = world;
+  if (claim?.blocker !== undefined && !isAbandoned(snapshot)) return going(world, [], claim.blocker);
   const { node, requestedFrom, volume, snapshot: name, takenAt } = snapshot.status ?? {};
   if (node === undefined || volume === undefined || name === undefined) return going(world, [], undefined);
   const removal = (place: string): AgentAction => ({ type: 'delete-snapshot', node: place, volume, snapshot: name });

@@ -11,6 +11,7 @@ import {
 import { type StandbyMirror, type StandbyMirrorStatus, standbyMirrors } from '../resources/standby-mirror.ts';
 import { acceptedPart, describeViolations } from '../resources/validate-spec.ts';
 import type { AgentAction } from './actions.ts';
+import { claimFindings, claimStatus, standingClaimReasons } from './claim-status.ts';
 import { notReady } from './findings.ts';
 import { type MirrorContext, type MirrorFact, mirrorFacts } from './mirror-facts.ts';
 import { bufferFinding, measuredStatus } from './mirror-status.ts';
@@ -21,7 +22,7 @@ import { planMirror } from './plan-mirror.ts';
 import { planPrimary } from './plan-primary.ts';
 import { findPrimary, type PrimaryFact } from './primary.ts';
 import { copiesStatus, primaryFinding, protectedFinding } from './volume-status.ts';
-import { agentVolumeName, type VolumeWorld, validVolumeSpec, viewOf } from './volume-world.ts';
+import { agentVolumeName, claimOf, type VolumeWorld, validVolumeSpec, viewOf } from './volume-world.ts';
 
 /**
  * What is to become of a volume and its mirrors. The actions may be done only after the objects are as planned: a node that
@@ -75,6 +76,7 @@ function planOneMirror(
     const step = planMirrorDeletion(context.world, fact, context.volume, context.primary);
     const status = {
       ...kept(mirror),
+      ...claimStatus(mirror.status, claimOf(context.world, mirror)),
       ...measuredStatus(fact),
       ...conditions(mirror, deletionFindings(step), context.world),
     };
@@ -82,11 +84,13 @@ function planOneMirror(
   }
   const step = planMirror(fact, context);
   const spec = fact.spec.ok ? fact.spec.value : undefined;
-  const findings = [...step.findings, ...mirrorWarnings(fact, context)];
+  const claim = claimOf(context.world, mirror);
+  const findings = [...step.findings, ...mirrorWarnings(fact, context), ...claimFindings(claim)];
   const refreshed =
     fact.placed !== undefined && spec !== undefined ? { accepted: acceptedPart(standbyMirrors, spec) } : {};
   const status: StandbyMirrorStatus = {
     ...kept(mirror),
+    ...claimStatus(mirror.status, claim),
     ...refreshed,
     ...step.placement,
     ...measuredStatus(fact),
@@ -135,6 +139,7 @@ function planOneVolume(
     protectedFinding(primary, mirrors),
     setup.configured,
     ...ownBufferWarning(world, spec, primary),
+    ...claimFindings(claimOf(world, volume)),
   ];
   const accepted = spec.ok ? { accepted: acceptedPart(primaryVolumes, spec.value) } : {};
   const status = {
@@ -213,6 +218,7 @@ function placedStatus(
     volume: agentVolumeName(volume),
     sizeBytes: view?.size ?? status?.sizeBytes,
     nbd: view?.nbd ?? status?.nbd,
+    ...claimStatus(status, claimOf(world, volume)),
     copies: copiesStatus(world, volume, primary, mirrors),
     accepted: status?.accepted,
   });
@@ -255,6 +261,7 @@ function isSettled(findings: readonly Finding[]): boolean {
     'NoMirror',
     'SameDisk',
     'NotSupported',
+    ...standingClaimReasons,
   ];
   return findings.every(({ status, reason }) => status === 'True' || standing.includes(reason));
 }

@@ -3,6 +3,7 @@ import type { PrimaryVolume } from '../resources/primary-volume.ts';
 import type { Snapshot } from '../resources/snapshot.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import type { Observation, Outcomes } from './actions.ts';
+import type { BindingFact } from './binding-fact.ts';
 
 /** Everything that the plan for a snapshot depends on. */
 export interface SnapshotWorld {
@@ -21,6 +22,8 @@ export interface SnapshotWorld {
   /** What the agent that was asked to take it says about it; looked at only while it is being deleted before it was taken. */
   readonly requested: HeldSnapshot | undefined;
   readonly outcomes: Outcomes;
+  /** How its claim stands. */
+  readonly claim?: BindingFact;
 }
 
 export type HeldSnapshot =

@@ -6,6 +6,7 @@ import type { Snapshot } from '../resources/snapshot.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { validateSpec } from '../resources/validate-spec.ts';
 import { type Observation, type Outcomes, observationKey } from './actions.ts';
+import type { BindingFact } from './binding-fact.ts';
 import type { Cluster } from './placement.ts';
 
 /** Everything that the plan for a volume and its mirrors depends on. */
@@ -23,6 +24,8 @@ export interface VolumeWorld {
   /** By observationKey; see nodesToObserve. */
   readonly observations: ReadonlyMap<string, Observation>;
   readonly outcomes: Outcomes;
+  /** How the claims of the volume and its mirrors stand, by the uid of the object. */
+  readonly claims?: ReadonlyMap<string, BindingFact>;
 }
 
 /** The name of a volume at the agents: another object of the same name is another volume. */
@@ -49,6 +52,10 @@ export function copiesToObserve(
 export function observe(world: VolumeWorld, node: string, volume: string): Observation {
   const seen = world.observations.get(observationKey(node, volume));
   return seen ?? { kind: 'unreachable', message: `node ${node} has not been asked yet` };
+}
+
+export function claimOf(world: VolumeWorld, object: PrimaryVolume | StandbyMirror): BindingFact | undefined {
+  return world.claims?.get(object.metadata.uid);
 }
 
 export function viewOf(observation: Observation): VolumeView | undefined {

@@ -1,11 +1,12 @@
 import type { z } from 'zod';
-import { events, namespaces, nodes } from './core-kinds.ts';
+import { events, namespaces, nodes, pods } from './core-kinds.ts';
 import { nodePools } from './node-pool.ts';
 import { primaryVolumes } from './primary-volume.ts';
 import type { CustomResource, Resource } from './resource.ts';
 import { apiVersionOf } from './resource.ts';
 import { snapshots } from './snapshot.ts';
 import { standbyMirrors } from './standby-mirror.ts';
+import { persistentVolumeClaims, persistentVolumes, storageClasses } from './storage-kinds.ts';
 
 /** A kind of ours without the types of its fields, for what treats all kinds alike. */
 export type AnyCustomResource = Omit<CustomResource, 'spec' | 'rules' | 'immutable'> & {
@@ -22,7 +23,15 @@ export type AnyCustomResource = Omit<CustomResource, 'spec' | 'rules' | 'immutab
 
 export const customResources: readonly AnyCustomResource[] = [nodePools, primaryVolumes, standbyMirrors, snapshots];
 
-const coreResources: readonly Resource[] = [namespaces, nodes, events];
+const coreResources: readonly Resource[] = [
+  namespaces,
+  nodes,
+  pods,
+  events,
+  persistentVolumes,
+  persistentVolumeClaims,
+  storageClasses,
+];
 
 /** The resource of a manifest's apiVersion and kind, if it is one that is known here. */
 export function findResource(apiVersion: string, kind: string): Resource | undefined {

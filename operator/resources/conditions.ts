@@ -49,6 +49,8 @@ export type ConditionType =
   | 'FailoverReady'
   /** Of a PrimaryVolume: its primary is set up as the spec and the mirrors ask for. */
   | 'Configured'
+  /** There are a PersistentVolume and a PersistentVolumeClaim of it, bound to each other. */
+  | 'Claimed'
   /** Only while the object is being deleted: what it waits for. */
   | 'DeletionBlocked';
 

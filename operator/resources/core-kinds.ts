@@ -12,6 +12,17 @@ export interface Node extends KubeObject {
   readonly status?: object;
 }
 
+export interface Pod extends KubeObject {
+  readonly spec?: {
+    readonly nodeName?: string;
+    readonly volumes?: readonly {
+      readonly name: string;
+      readonly persistentVolumeClaim?: { readonly claimName: string };
+    }[];
+  };
+  readonly status?: { readonly phase?: string };
+}
+
 /** Source: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/ (the older, core form). */
 export interface Event extends KubeObject {
   readonly involvedObject: {
@@ -45,6 +56,15 @@ export const nodes: Resource<Node> = {
   kind: 'Node',
   plural: 'nodes',
   namespaced: false,
+  statusSubresource: true,
+};
+
+export const pods: Resource<Pod> = {
+  group: '',
+  version: 'v1',
+  kind: 'Pod',
+  plural: 'pods',
+  namespaced: true,
   statusSubresource: true,
 };
 

@@ -13,3 +13,14 @@ export const finalizer = `${group}/at-agents`;
  * removed: the node is gone for good, or someone decided to clean up by hand.
  */
 export const abandonAnnotation = `${group}/abandon`;
+
+/** The name of the CSI driver, which is the name of the provisioner in a StorageClass too. */
+export const csiDriver = 'csi.understudy.dev';
+
+/** On a PersistentVolume: the uid and the kind of the object that it was made of; its annotation has namespace and name. */
+export const ownerUidLabel = `${group}/owner-uid`;
+export const ownerKindLabel = `${group}/owner-kind`;
+export const ownerAnnotation = `${group}/owner`;
+
+/** On what was made for a claim of a StorageClass: the uid of that claim. */
+export const claimUidLabel = `${group}/claim-uid`;

@@ -182,6 +182,7 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
   printerColumns: [
     { name: 'Node', type: 'string', jsonPath: '.status.node', description: 'Where the primary is.' },
     { name: 'Size', type: 'string', jsonPath: '.spec.size', description: 'The size of the volume.' },
+    { name: 'Claim', type: 'string', jsonPath: '.status.claimName', description: 'What pods use it through.' },
     {
       name: 'Ready',
       type: 'string',

@@ -46,6 +46,11 @@ export const snapshotSpecSchema = z.object({
     .object({ deleteAfter: durationField('The object deletes itself when the snapshot has this age.') })
     .optional()
     .meta({ description: 'When the snapshot goes. Without it: when the object is deleted.' }),
+  claim: z.boolean().default(true).meta({
+    description:
+      'Whether the operator makes a PersistentVolume and a PersistentVolumeClaim (ReadOnlyMany) of it, for pods to read it.',
+  }),
+  claimName: objectNameField('The name of that claim. Without it, the name of this object.').optional(),
 });
 
 export const snapshotStatusSchema = z.object({
@@ -63,6 +68,8 @@ export const snapshotStatusSchema = z.object({
   sizeBytes: bytesField('The size of the volume at that moment.').optional(),
   bufferBytes: bytesField('Bytes in the buffer that it reads, its own and shared ones.').optional(),
   exclusiveBytes: bytesField('Bytes that deleting it would free.').optional(),
+  persistentVolumeName: z.string().optional().meta({ description: 'The PersistentVolume made of it.' }),
+  claimName: z.string().optional().meta({ description: 'The PersistentVolumeClaim made of it, in this namespace.' }),
   readers: z.int().optional().meta({ description: 'Connections that read it now.' }),
   accepted: acceptedField('Fields of the spec that cannot change, as they were when the snapshot was asked for.'),
   conditions: conditionsField,
@@ -85,11 +92,12 @@ export const snapshots: CustomResource<SnapshotSpec, SnapshotStatus> = {
     'A point in the write stream of a volume, kept on its standby (or on the volume itself) until it is deleted.',
   spec: snapshotSpecSchema,
   status: snapshotStatusSchema,
-  immutable: ['source', 'consistency'],
+  immutable: ['source', 'consistency', 'claimName'],
   rules: [
     exactlyOneRule<SnapshotSpec>('source', (spec) => spec.source, 'mirror', 'volume'),
     immutableRule<SnapshotSpec>('source', false),
     immutableRule<SnapshotSpec>('consistency', false),
+    immutableRule<SnapshotSpec>('claimName', true),
   ],
   printerColumns: [
     { name: 'Mirror', type: 'string', jsonPath: '.spec.source.mirror', description: 'The mirror it is taken on.' },
@@ -114,6 +122,7 @@ export const snapshots: CustomResource<SnapshotSpec, SnapshotStatus> = {
       description: 'Why it is ready or not.',
     },
     { name: 'Taken', type: 'date', jsonPath: '.status.takenAt', description: 'Time since its barrier.' },
+    { name: 'Claim', type: 'string', jsonPath: '.status.claimName', description: 'What pods read it through.' },
     { name: 'Consistency', type: 'string', jsonPath: '.status.consistency', description: 'crash or filesystem.' },
     {
       name: 'Bytes',

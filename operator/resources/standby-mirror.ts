@@ -50,6 +50,10 @@ export const standbyMirrorSpecSchema = z.object({
   }),
   buffer: bufferField.optional().meta({ description: 'The snapshot buffer of the standby. Without it, no snapshots.' }),
   failover: failoverSchema.prefault({}).meta({ description: 'Whether and when the standby takes over by itself.' }),
+  claim: z.boolean().default(true).meta({
+    description:
+      'Whether the operator makes a PersistentVolumeClaim <name>-latest, through which pods read the newest snapshot. It needs a buffer.',
+  }),
 });
 
 export const standbyMirrorStatusSchema = z.object({
@@ -57,6 +61,8 @@ export const standbyMirrorStatusSchema = z.object({
   node: z.string().optional().meta({ description: 'The node of the standby.' }),
   pool: z.string().optional().meta({ description: 'The pool of the standby.' }),
   volume: z.string().optional().meta({ description: 'The name of the volume at the agents.' }),
+  persistentVolumeName: z.string().optional().meta({ description: 'The PersistentVolume of its newest snapshot.' }),
+  claimName: z.string().optional().meta({ description: 'The PersistentVolumeClaim of its newest snapshot.' }),
   state: z
     .enum(['Pending', ...mirrorStateSchema.options, 'Promoted', 'Unknown'])
     .optional()

@@ -33,3 +33,38 @@ kind: NodePool
 metadata: { name: ${node}-${pool} }
 spec: { node: ${node}, name: ${pool}, directory: /srv/${pool}${more} }`;
 }
+
+export function nodeYaml(name: string): string {
+  return `apiVersion: v1
+kind: Node
+metadata: { name: ${name}, labels: { kubernetes.io/hostname: ${name}, kubernetes.io/os: linux } }`;
+}
+
+export function podYaml(name: string, claim: string): string {
+  return `apiVersion: v1
+kind: Pod
+metadata: { name: ${name} }
+spec:
+  volumes: [{ name: data, persistentVolumeClaim: { claimName: ${claim} } }]`;
+}
+
+export function storageClassYaml(name: string, parameters: object, more = ''): string {
+  return `apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: { name: ${name} }
+provisioner: csi.understudy.dev
+allowVolumeExpansion: true
+parameters: ${JSON.stringify(parameters)}
+${more}`;
+}
+
+export function claimYaml(name: string, storageClass: string, size = '1Gi', more = ''): string {
+  return `apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: { name: ${name} }
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: ${storageClass}
+  resources: { requests: { storage: ${size} } }
+${more}`;
+}

@@ -4,13 +4,22 @@ import { silentLog } from '../../common/log.ts';
 import { applyManifest } from '../../operator/kube/apply.ts';
 import { InMemoryKubeApi, type InMemoryOptions } from '../../operator/kube/in-memory-kube-api.ts';
 import { type Condition, type ConditionType, findCondition } from '../../operator/resources/conditions.ts';
+import { events, nodes } from '../../operator/resources/core-kinds.ts';
 import type { CustomObject } from '../../operator/resources/kube-object.ts';
 import { type PrimaryVolume, primaryVolumes } from '../../operator/resources/primary-volume.ts';
 import type { CustomResource } from '../../operator/resources/resource.ts';
 import { type Snapshot, snapshots } from '../../operator/resources/snapshot.ts';
 import { type StandbyMirror, standbyMirrors } from '../../operator/resources/standby-mirror.ts';
+import {
+  type PersistentVolume,
+  type PersistentVolumeClaim,
+  persistentVolumeClaims,
+  persistentVolumes,
+} from '../../operator/resources/storage-kinds.ts';
 import { type Operator, startOperator } from '../../operator/start-operator.ts';
+import { nodeYaml } from './manifests.ts';
 import { SimulatedCluster } from './simulated-agent.ts';
+import { SimulatedBinder } from './simulated-binder.ts';
 import { waitFor } from './wait-for.ts';
 
 const timeoutMs = 20_000;
@@ -21,6 +30,7 @@ export class OperatorRig {
   readonly cluster: SimulatedCluster;
   #operator: Operator | undefined;
   readonly #namespace: string;
+  #binder: SimulatedBinder | undefined;
 
   constructor(options: InMemoryOptions & { readonly nodes?: readonly string[] } = {}) {
     const { nodes = ['node-a', 'node-b', 'node-c'], ...inMemory } = options;
@@ -39,13 +49,20 @@ export class OperatorRig {
     });
   }
 
+  /** From now on claims are bound, and protected while they are used, as by kube-controller-manager. */
+  bindClaims(): void {
+    this.#binder = new SimulatedBinder(this.api);
+  }
+
   async stop(): Promise<void> {
+    await this.#binder?.stop();
+    this.#binder = undefined;
     await this.#operator?.stop();
     this.#operator = undefined;
   }
 
   async restart(agents?: readonly string[]): Promise<void> {
-    await this.stop();
+    await this.#operator?.stop();
     this.start(agents);
   }
 
@@ -76,6 +93,33 @@ export class OperatorRig {
 
   snapshot(name = 'data-before-upgrade'): Promise<Snapshot | undefined> {
     return this.api.get(snapshots, this.key(name));
+  }
+
+  claim(name: string): Promise<PersistentVolumeClaim | undefined> {
+    return this.api.get(persistentVolumeClaims, this.key(name));
+  }
+
+  persistentVolume(name: string): Promise<PersistentVolume | undefined> {
+    return this.api.get(persistentVolumes, { name });
+  }
+
+  /** Makes Node objects, so that they can have labels. */
+  async addNodes(...names: readonly string[]): Promise<void> {
+    for (const name of names) await this.apply(nodeYaml(name));
+  }
+
+  /** The nodes that have a label. */
+  async nodesWith(label: string): Promise<string[]> {
+    const { items } = await this.api.list(nodes, { labelSelector: label });
+    return items.map(({ metadata }) => metadata.name);
+  }
+
+  /** The messages of the events about an object, with their reasons. */
+  async eventsOf(name: string): Promise<string[]> {
+    const { items } = await this.api.list(events);
+    return items
+      .filter((event) => event.involvedObject.name === name)
+      .map(({ reason, message }) => `${reason}: ${message}`);
   }
 
   /** The name of a volume at the agents. */

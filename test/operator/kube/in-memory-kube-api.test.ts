@@ -89,6 +89,8 @@ describe('admission', () => {
       blockSize: 512,
       provisioning: 'Thick',
       reclaimPolicy: 'Delete',
+      claim: true,
+      storageClassName: '',
     });
   });
 
