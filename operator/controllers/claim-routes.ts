@@ -1,9 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
+import { driverName } from '../../common/csi/driver.ts';
 import { type BindingKind, bindingKey, claimNameOf } from '../planning/bindings.ts';
 import { labelPlaces } from '../planning/node-labels.ts';
 import { classNameOf } from '../planning/plan-provisioning.ts';
 import type { Node } from '../resources/core-kinds.ts';
-import { claimUidLabel, csiDriver, ownerAnnotation, ownerKindLabel } from '../resources/group.ts';
+import { claimUidLabel, ownerAnnotation, ownerKindLabel } from '../resources/group.ts';
 import { type KubeObject, keyOf, keyText } from '../resources/kube-object.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
 import type { PersistentVolume, PersistentVolumeClaim, StorageClass } from '../resources/storage-kinds.ts';
@@ -112,7 +113,7 @@ function routeClaim(caches: ClusterCaches, queues: Queues, claim: PersistentVolu
 
 /** Claims that wait for their class, or were refused because of it. */
 function routeClass(caches: ClusterCaches, queues: Queues, storageClass: StorageClass | undefined): void {
-  if (storageClass?.provisioner !== csiDriver) return;
+  if (storageClass?.provisioner !== driverName) return;
   for (const claim of caches.claims.list()) {
     if (classNameOf(claim) === storageClass.metadata.name) queues.provisioning.add(keyText(keyOf(claim)));
   }

@@ -1,10 +1,9 @@
-import { csiDriver, finalizer, ownerAnnotation, ownerKindLabel, ownerUidLabel } from '../resources/group.ts';
+import { driverName, uidKey } from '../../common/csi/driver.ts';
+import { finalizer, ownerAnnotation, ownerKindLabel, ownerUidLabel } from '../resources/group.ts';
 import { type KubeObject, keyOf, keyText, type NewObject } from '../resources/kube-object.ts';
 import type { PersistentVolume, PersistentVolumeClaim } from '../resources/storage-kinds.ts';
 import type { Binding, BindingKind } from './bindings.ts';
 
-/** The attribute that agents check: the uid of the volume that the handle was made for. */
-const uidAttribute = 'understudy.dev/uid';
 const managedBy = { 'app.kubernetes.io/managed-by': 'understudy' };
 
 /** The PersistentVolume of a binding, reserved for its claim. */
@@ -24,7 +23,7 @@ export function newPersistentVolume(
       labels: { ...managedBy, [ownerKindLabel]: kind, [ownerUidLabel]: owner.metadata.uid },
       annotations: {
         [ownerAnnotation]: keyText(keyOf(owner)),
-        'pv.kubernetes.io/provisioned-by': csiDriver,
+        'pv.kubernetes.io/provisioned-by': driverName,
       },
       finalizers: [finalizer],
     },
@@ -43,11 +42,11 @@ export function newPersistentVolume(
         ...(claimUid === undefined ? {} : { uid: claimUid }),
       },
       csi: {
-        driver: csiDriver,
+        driver: driverName,
         volumeHandle: binding.handle,
         ...(binding.volumeMode === 'Filesystem' ? { fsType: binding.fsType } : {}),
         ...(binding.readOnly ? { readOnly: true } : {}),
-        volumeAttributes: { [uidAttribute]: binding.volumeUid },
+        volumeAttributes: { [uidKey]: binding.volumeUid },
       },
       nodeAffinity: {
         required: {

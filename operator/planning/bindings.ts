@@ -1,3 +1,4 @@
+import { latestSnapshot } from '../../common/csi/driver.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import type { Node } from '../resources/core-kinds.ts';
 import { claimUidLabel } from '../resources/group.ts';
@@ -91,7 +92,7 @@ export function latestBinding(mirror: StandbyMirror, volume: PrimaryVolume | und
   if (!of.ok || mirror.status.volume !== agentVolumeName(volume)) return undefined;
   return {
     ...names('StandbyMirror', mirror),
-    handle: `${agentVolumeName(volume)}@latest`,
+    handle: `${agentVolumeName(volume)}@${latestSnapshot}`,
     volumeUid: volume.metadata.uid,
     capacityBytes: volume.status?.sizeBytes ?? parseQuantity(of.value.size),
     ...readOnlyOf(of.value),

@@ -1,5 +1,6 @@
+import { driverName } from '../../common/csi/driver.ts';
 import { parseQuantity } from '../../common/quantity.ts';
-import { claimUidLabel, csiDriver, group, version } from '../resources/group.ts';
+import { claimUidLabel, group, version } from '../resources/group.ts';
 import type { NewObject } from '../resources/kube-object.ts';
 import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volume.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
@@ -89,8 +90,8 @@ function refuse(message: string): ProvisioningStep {
  */
 function isOursToProvision(claim: PersistentVolumeClaim, storageClass: StorageClass): boolean {
   const { annotations = {} } = claim.metadata;
-  if (storageClass.provisioner !== csiDriver || (claim.spec.volumeName ?? '') !== '') return false;
-  if (!provisionerAnnotations.some((name) => annotations[name] === csiDriver)) return false;
+  if (storageClass.provisioner !== driverName || (claim.spec.volumeName ?? '') !== '') return false;
+  if (!provisionerAnnotations.some((name) => annotations[name] === driverName)) return false;
   return storageClass.volumeBindingMode !== 'WaitForFirstConsumer' || Boolean(annotations[selectedNodeAnnotation]);
 }
 

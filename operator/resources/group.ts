@@ -14,9 +14,6 @@ export const finalizer = `${group}/at-agents`;
  */
 export const abandonAnnotation = `${group}/abandon`;
 
-/** The name of the CSI driver, which is the name of the provisioner in a StorageClass too. */
-export const csiDriver = 'csi.understudy.dev';
-
 /** On a PersistentVolume: the uid and the kind of the object that it was made of; its annotation has namespace and name. */
 export const ownerUidLabel = `${group}/owner-uid`;
 export const ownerKindLabel = `${group}/owner-kind`;
