@@ -5,12 +5,12 @@
  *   node scripts/generate-crds.ts --check                  fails if they differ from what it would write
  *   node scripts/generate-crds.ts --without-cel --out DIR  for Kubernetes before 1.29
  */
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
 import { customResources } from '../operator/resources/all-kinds.ts';
 import { customResourceDefinition } from '../operator/resources/crd.ts';
+import { generateFiles } from './lib/generated-files.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -31,21 +31,8 @@ const wanted = new Map(
   }),
 );
 
-const existing = await readdir(options.out).catch(() => []);
-const superfluous = existing.filter((file) => !wanted.has(file));
-
-if (options.check) {
-  const different = [...superfluous];
-  for (const [file, text] of wanted) {
-    const now = await readFile(path.join(options.out, file), 'utf8').catch(() => undefined);
-    if (now !== text) different.push(file);
-  }
-  if (different.length > 0) {
-    console.error(`crds/ is not what the schemas say: ${different.sort().join(', ')}. Run npm run generate.`);
-    process.exitCode = 1;
-  }
-} else {
-  await mkdir(options.out, { recursive: true });
-  for (const [file, text] of wanted) await writeFile(path.join(options.out, file), text);
-  for (const file of superfluous) await rm(path.join(options.out, file));
+const different = await generateFiles(options.out, wanted, options);
+if (options.check && different.length > 0) {
+  console.error(`crds/ is not what the schemas say: ${different.join(', ')}. Run npm run generate.`);
+  process.exitCode = 1;
 }

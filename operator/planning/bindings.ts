@@ -76,7 +76,7 @@ export function volumeBinding(volume: PrimaryVolume): WantedBinding {
     readOnly: false,
     ...modeOf(spec.value),
     mountOptions: spec.value.mountOptions ?? [],
-    storageClassName: spec.value.storageClassName,
+    storageClassName: spec.value.storageClassName ?? '',
     reclaimPolicy: spec.value.reclaimPolicy,
     nodeLabel: { key: primaryLabel(volume), value: nodeLabelValue },
   };

@@ -44,13 +44,13 @@ export function objectNameField(description: string) {
     .meta({ description });
 }
 
-/** A StorageClass that need not exist; without one, the empty name: no class at all. */
+/** A StorageClass that need not exist; the empty name means no class at all. It cannot be a default: Kubernetes 1.20 takes it for null. */
 export function storageClassField(description: string) {
   return z
     .string()
     .max(253)
     .regex(/^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$/, 'expected the name of a StorageClass, or nothing')
-    .default('')
+    .optional()
     .meta({ description });
 }
 

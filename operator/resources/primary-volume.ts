@@ -59,7 +59,7 @@ export const primaryVolumeSpecSchema = z.object({
     description: 'Whether the operator makes a PersistentVolume and a PersistentVolumeClaim of it, for pods to use.',
   }),
   claimName: objectNameField('The name of that claim. Without it, the name of this object.').optional(),
-  storageClassName: storageClassField('The storage class that both of them name.'),
+  storageClassName: storageClassField('The storage class that both of them name. Without it, the empty one: no class.'),
   mountOptions: mountOptionsField('With what pods get the filesystem mounted.').optional(),
 });
 
@@ -175,7 +175,8 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
     immutableRule<PrimaryVolumeSpec>('nodeName', true),
     immutableRule<PrimaryVolumeSpec>('nodeSelector', true),
     immutableRule<PrimaryVolumeSpec>('claimName', true),
-    ...(['pool', 'volumeMode', 'fsType', 'blockSize', 'provisioning', 'storageClassName'] as const).map((field) =>
+    immutableRule<PrimaryVolumeSpec>('storageClassName', true),
+    ...(['pool', 'volumeMode', 'fsType', 'blockSize', 'provisioning'] as const).map((field) =>
       immutableRule<PrimaryVolumeSpec>(field, false),
     ),
   ],

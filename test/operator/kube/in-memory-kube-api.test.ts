@@ -90,7 +90,6 @@ describe('admission', () => {
       provisioning: 'Thick',
       reclaimPolicy: 'Delete',
       claim: true,
-      storageClassName: '',
     });
   });
 
