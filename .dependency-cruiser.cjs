@@ -19,6 +19,7 @@ const operatorMay = {
   kube: ['resources'],
   'agent-client': ['resources'],
   controllers: ['resources', 'planning', 'kube', 'agent-client'],
+  csi: ['resources', 'planning', 'kube'],
 };
 const operatorRules = Object.entries(operatorMay).map(([layer, may]) => ({
   name: `operator-${layer}-imports-only-what-it-may`,

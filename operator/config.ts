@@ -36,6 +36,14 @@ export const operatorConfigSchema = z
     /** Files in PEM, for agents with https addresses: the authority, and the operator's own certificate and key. */
     tls: z.strictObject({ ca: z.string(), cert: z.string(), key: z.string() }).optional(),
     log: z.strictObject({ level: logLevelSchema.default('info') }).prefault({}),
+    /** The CSI controller service for Kubernetes' side-cars; without it, none. */
+    csi: z
+      .strictObject({
+        socket: z.string().regex(/^\/[^\0]*$/, 'expected an absolute path'),
+        /** Where volumes are made of which no namespace is said. */
+        namespace: z.string().min(1).max(63).default('default'),
+      })
+      .optional(),
     /** For probes and metrics; without it, none. */
     health: z.strictObject({ listen: z.string().superRefine(checkAddress) }).optional(),
   })

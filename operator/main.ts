@@ -8,6 +8,7 @@ import { type AgentDirectory, staticAgentDirectory } from './agent-client/agent-
 import { HttpAgentClient } from './agent-client/http-agent-client.ts';
 import type { AgentTls } from './agent-client/http-request.ts';
 import type { OperatorConfig } from './config.ts';
+import type { CsiControllerOptions } from './csi/start-csi-controller.ts';
 import { startHealthServer } from './health-server.ts';
 import { RealKubeApi } from './kube/real-kube-api.ts';
 import { PrometheusMetrics } from './prometheus-metrics.ts';
@@ -41,21 +42,32 @@ export async function runOperator({ config, version, clock, log }: RunOperatorOp
   const agents = await loadAgents(config, clock);
   const operator = startOperator({ api, agents, clock, log, metrics, namespace: config.namespace });
   metrics.useCensus(() => operator.census());
+  const started = new AsyncDisposableStack();
+  started.defer(() => operator.stop());
   try {
     const { health } = config;
-    const server = health && (await startHealthServer(parseAddress(health.listen), () => operator.isReady(), metrics));
+    const isReady = () => operator.isReady();
+    const server = health && (await startHealthServer(parseAddress(health.listen), isReady, metrics));
+    started.defer(() => server?.stop());
+    const csi =
+      config.csi && (await serveSideCars(config.csi, { api, version, isReady, clock, log }, config.namespace));
+    started.defer(() => csi?.close());
     log.info({ agents: agents.entries().map(({ node }) => node), health: server?.address }, 'operator started');
-    return {
-      health: server?.address,
-      async stop() {
-        await server?.stop();
-        await operator.stop();
-      },
-    };
+    return { health: server?.address, stop: () => started.disposeAsync() };
   } catch (error) {
-    await operator.stop();
+    await started.disposeAsync();
     throw error;
   }
+}
+
+/** gRPC is loaded only where there is a CSI controller service. */
+async function serveSideCars(
+  csi: NonNullable<OperatorConfig['csi']>,
+  parts: Pick<CsiControllerOptions, 'api' | 'version' | 'isReady' | 'clock' | 'log'>,
+  namespace: string | undefined,
+): Promise<{ close(): Promise<void> }> {
+  const { startCsiController } = await import('./csi/start-csi-controller.ts');
+  return startCsiController({ ...parts, socket: csi.socket, defaultNamespace: csi.namespace, namespace });
 }
 
 function loadKubeConfig(config: OperatorConfig['kube']): KubeConfig {

@@ -145,3 +145,127 @@ export interface RegistrationCalls {
   getInfo(request: Empty): Promise<RegistrationInfo>;
   notifyRegistrationStatus(request: RegistrationStatus): Promise<Empty>;
 }
+
+// --- Controller
+
+export interface VolumeContentSource {
+  readonly snapshot?: { readonly snapshotId: string } | null;
+  readonly volume?: { readonly volumeId: string } | null;
+}
+export interface TopologyRequirement {
+  readonly requisite: readonly Topology[];
+  readonly preferred: readonly Topology[];
+}
+export interface Volume {
+  readonly volumeId: string;
+  readonly capacityBytes: number;
+  readonly volumeContext: StringMap;
+  readonly accessibleTopology: readonly Topology[];
+}
+export interface CreateVolumeRequest {
+  readonly name: string;
+  readonly capacityRange: CapacityRange | null;
+  readonly volumeCapabilities: readonly VolumeCapability[];
+  readonly parameters: StringMap;
+  readonly volumeContentSource: VolumeContentSource | null;
+  readonly accessibilityRequirements: TopologyRequirement | null;
+}
+export interface VolumeResponse {
+  readonly volume: Volume;
+}
+export interface VolumeIdRequest {
+  readonly volumeId: string;
+}
+export interface ValidateCapabilitiesRequest {
+  readonly volumeId: string;
+  readonly volumeContext: StringMap;
+  readonly volumeCapabilities: readonly VolumeCapability[];
+  readonly parameters: StringMap;
+}
+export interface ValidateCapabilitiesResponse {
+  readonly confirmed?: Pick<ValidateCapabilitiesRequest, 'volumeContext' | 'volumeCapabilities' | 'parameters'>;
+  readonly message?: string;
+}
+export interface ListRequest {
+  readonly maxEntries: number;
+  readonly startingToken: string;
+}
+export interface VolumeEntry {
+  readonly volume: Volume;
+  readonly status: { readonly publishedNodeIds: readonly string[]; readonly volumeCondition: VolumeCondition };
+}
+export interface ListVolumesResponse {
+  readonly entries: readonly VolumeEntry[];
+  readonly nextToken: string;
+}
+export interface GetCapacityRequest {
+  readonly volumeCapabilities: readonly VolumeCapability[];
+  readonly parameters: StringMap;
+  readonly accessibleTopology: Topology | null;
+}
+export interface GetCapacityResponse {
+  readonly availableCapacity: number;
+  readonly maximumVolumeSize?: { readonly value: number };
+}
+export type ControllerCapability =
+  | 'CREATE_DELETE_VOLUME'
+  | 'LIST_VOLUMES'
+  | 'GET_CAPACITY'
+  | 'CREATE_DELETE_SNAPSHOT'
+  | 'LIST_SNAPSHOTS'
+  | 'EXPAND_VOLUME'
+  | 'VOLUME_CONDITION'
+  | 'GET_VOLUME'
+  | 'SINGLE_NODE_MULTI_WRITER';
+export interface ControllerCapabilities {
+  readonly capabilities: readonly { readonly rpc: { readonly type: ControllerCapability } }[];
+}
+export interface SnapshotMessage {
+  readonly snapshotId: string;
+  readonly sourceVolumeId: string;
+  readonly sizeBytes: number;
+  readonly creationTime: { readonly seconds: number; readonly nanos: number };
+  readonly readyToUse: boolean;
+}
+export interface CreateSnapshotRequest {
+  readonly sourceVolumeId: string;
+  readonly name: string;
+  readonly parameters: StringMap;
+}
+export interface SnapshotResponse {
+  readonly snapshot: SnapshotMessage;
+}
+export interface DeleteSnapshotRequest {
+  readonly snapshotId: string;
+}
+export interface ListSnapshotsRequest extends ListRequest {
+  readonly sourceVolumeId: string;
+  readonly snapshotId: string;
+}
+export interface ListSnapshotsResponse {
+  readonly entries: readonly SnapshotResponse[];
+  readonly nextToken: string;
+}
+export interface ExpandVolumeRequest {
+  readonly volumeId: string;
+  readonly capacityRange: CapacityRange | null;
+  readonly volumeCapability: VolumeCapability | null;
+}
+export interface ExpandVolumeResponse {
+  readonly capacityBytes: number;
+  readonly nodeExpansionRequired: boolean;
+}
+
+export interface ControllerCalls {
+  createVolume(request: CreateVolumeRequest): Promise<VolumeResponse>;
+  deleteVolume(request: VolumeIdRequest): Promise<Empty>;
+  validateVolumeCapabilities(request: ValidateCapabilitiesRequest): Promise<ValidateCapabilitiesResponse>;
+  listVolumes(request: ListRequest): Promise<ListVolumesResponse>;
+  controllerGetVolume(request: VolumeIdRequest): Promise<VolumeEntry>;
+  getCapacity(request: GetCapacityRequest): Promise<GetCapacityResponse>;
+  controllerGetCapabilities(request: Empty): Promise<ControllerCapabilities>;
+  createSnapshot(request: CreateSnapshotRequest): Promise<SnapshotResponse>;
+  deleteSnapshot(request: DeleteSnapshotRequest): Promise<Empty>;
+  listSnapshots(request: ListSnapshotsRequest): Promise<ListSnapshotsResponse>;
+  controllerExpandVolume(request: ExpandVolumeRequest): Promise<ExpandVolumeResponse>;
+}

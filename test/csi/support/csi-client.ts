@@ -1,5 +1,11 @@
 import { type Client, credentials, type ServiceClientConstructor, type ServiceError } from '@grpc/grpc-js';
-import type { IdentityCalls, NodeCalls, RegistrationCalls, VolumeCapability } from '../../../common/csi/messages.ts';
+import type {
+  ControllerCalls,
+  IdentityCalls,
+  NodeCalls,
+  RegistrationCalls,
+  VolumeCapability,
+} from '../../../common/csi/messages.ts';
 import { csiProtocol } from '../../../common/csi/protocol.ts';
 
 /** The calls of a service as a client makes them: what a request does not say is not sent. */
@@ -26,6 +32,24 @@ export function csiClient(socket: string): CsiClient {
     close() {
       identity.close();
       node.close();
+    },
+  };
+}
+
+/** A client of the operator's CSI socket, as the side-cars are. */
+export function controllerClient(socket: string): {
+  identity: Calls<IdentityCalls>;
+  controller: Calls<ControllerCalls>;
+  close(): void;
+} {
+  const identity = connect(csiProtocol().identity, socket);
+  const controller = connect(csiProtocol().controller, socket);
+  return {
+    identity: callsOf<IdentityCalls>(identity),
+    controller: callsOf<ControllerCalls>(controller),
+    close() {
+      identity.close();
+      controller.close();
     },
   };
 }
