@@ -1,8 +1,11 @@
-import { topologyKey, topologyValue } from '../../common/csi/driver.ts';
 import type { Topology } from '../../common/csi/messages.ts';
+import { nodeLabelValue, primaryLabel } from '../planning/node-labels.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
 
-/** Where a live volume can be mounted: on the node of its primary. */
-export function placesOf({ status }: PrimaryVolume): readonly Topology[] {
-  return status?.node === undefined ? [] : [{ segments: { [topologyKey]: topologyValue(status.node) } }];
+/**
+ * Where a live volume can be mounted: on the node that has the label of its primary, which the operator moves. Of what is
+ * answered here a provisioner makes the node affinity of a PersistentVolume, and that can never change.
+ */
+export function placesOf(volume: PrimaryVolume): readonly Topology[] {
+  return [{ segments: { [primaryLabel(volume)]: nodeLabelValue } }];
 }

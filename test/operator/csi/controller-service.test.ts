@@ -79,7 +79,11 @@ test('a volume is made once for a name, as a PrimaryVolume that says so', async 
     capacityBytes: 2 * gibibyte,
     volumeContext: { 'understudy.dev/uid': object?.metadata.uid },
   });
-  expect(volume.accessibleTopology).toHaveLength(1);
+  // A label that follows the primary, so that a failover does not leave the PersistentVolume behind.
+  const [place] = volume.accessibleTopology;
+  expect(Object.keys(place?.segments ?? {})).toEqual([
+    expect.stringMatching(/^primary\.understudy\.dev\/[0-9a-f]{40}$/),
+  ]);
   expect(object?.spec).toMatchObject({ size: 2 * gibibyte, claim: false });
   const other = await refusal(create('pvc-1', { capacityRange: bytes(3 * gibibyte) }));
   expect(other.code).toBe(statusCode.ALREADY_EXISTS);
@@ -162,6 +166,7 @@ test('a snapshot of a mirrored volume is taken on the mirror, with what the clas
   expect((await rig.snapshot('snapshot-3'))?.spec).toMatchObject({
     source: { mirror: 'pvc-10' },
     consistency: { freeze: { timeout: '3s' }, lull: { quietFor: '100ms' } },
+    claim: false,
   });
   const wrong = refusal(
     client.controller.createSnapshot({ sourceVolumeId: volumeId, name: 'snapshot-4', parameters: { freeze: 'yes' } }),
