@@ -118,6 +118,10 @@ export const agentConfigSchema = z
         (path) => path.length <= maxSocketDirectoryLength,
         `expected at most ${maxSocketDirectoryLength} characters, since the path of a socket in it is limited`,
       ),
+      /** For clients of other machines; without it there are the unix sockets only. */
+      listen: listenSchema.optional(),
+      /** What they may use. */
+      exports: z.enum(['snapshots', 'all']).default('snapshots'),
     }),
     attach: z.enum(['auto', 'nbd', 'fuse', 'none']).default('auto'),
     arbiter: z.enum(['none', 'kubernetes']).default('none'),
@@ -157,12 +161,12 @@ export type TlsConfig = z.output<typeof tlsSchema>;
 
 /** Without TLS everyone who can connect owns the volumes, so nobody outside this machine may be able to connect. */
 function checkLoopbackOnly(
-  config: { api: { listen: string }; mirror: { listen: string } },
+  config: { api: { listen: string }; mirror: { listen: string }; nbd: { listen?: string | undefined } },
   context: z.core.$RefinementCtx,
 ): void {
-  for (const section of ['api', 'mirror'] as const) {
+  for (const section of ['api', 'mirror', 'nbd'] as const) {
     const { listen } = config[section];
-    if (isLoopback(parseAddress(listen).host)) continue;
+    if (listen === undefined || isLoopback(parseAddress(listen).host)) continue;
     const message =
       `${JSON.stringify(listen)} is not a loopback address, and tls.insecure is accepted on loopback only; ` +
       'set tls.ca, tls.cert and tls.key instead';

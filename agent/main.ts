@@ -14,7 +14,7 @@ import { openMounts } from './mounts.ts';
 import { PendingMounts } from './pending-mounts.ts';
 import { StateLock } from './state-lock.ts';
 import { readTlsFiles, watchTlsFiles } from './tls-files.ts';
-import { startVolumes } from './volumes.ts';
+import { startNbdGateway, startVolumes } from './volumes.ts';
 
 /** Requests under way have this long to finish; then their connections are cut. */
 const apiCloseTimeoutMs = 5_000;
@@ -42,6 +42,8 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     started.defer(() => arbiter?.close());
     const volumes = await startVolumes(config, tls, arbiter, context);
     started.defer(() => volumes.stop());
+    const gateway = await startNbdGateway(config, tls, context);
+    started.defer(() => gateway?.stop());
     const uses = config.csi && (await recallKubeletUses(config, volumes, context));
     const mounts = new PendingMounts();
     const apiLog = log.child({ component: 'api' });
@@ -57,6 +59,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
       onChange: (renewed) => {
         renewCertificates(app.server, renewed);
         void volumes.renewTls(renewed);
+        gateway?.renewTls(renewed);
       },
     });
     started.defer(() => renewal.cancel());

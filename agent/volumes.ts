@@ -3,6 +3,7 @@ import type { AgentContext } from './agent-context.ts';
 import type { TlsMaterial } from './api/listener.ts';
 import type { AgentConfig, PoolConfig } from './config.ts';
 import type { Arbiter } from './mirror/arbiter.ts';
+import { NbdGatewayHost } from './volume/nbd-gateway-host.ts';
 import type { Pool } from './volume/pools.ts';
 import { VolumeManager } from './volume/volume-manager.ts';
 
@@ -25,6 +26,19 @@ export async function startVolumes(
     clock,
     log: log.child({ component: 'volumes' }),
   });
+}
+
+/** The NBD port for other machines, if the configuration has one. @throws UnderstudyError Unavailable */
+export async function startNbdGateway(
+  { nbd: { listen, directory, exports } }: AgentConfig,
+  tls: TlsMaterial | undefined,
+  { clock, log }: AgentContext,
+): Promise<NbdGatewayHost | undefined> {
+  if (listen === undefined) return undefined;
+  const nbdLog = log.child({ component: 'nbd' });
+  const gateway = await NbdGatewayHost.start({ listen, directory, exports, tls }, clock, nbdLog);
+  nbdLog.info({ listen, port: gateway.port, exports }, 'NBD clients of other machines are served');
+  return gateway;
 }
 
 /** The folders of volumes on raw devices are in the agent's state directory. */

@@ -3,13 +3,15 @@
  * "understudy:" and the role, CN the name, as in `O=understudy:node, CN=node-a`.
  */
 export interface PeerIdentity {
-  /** node: an agent, for its mirror links. operator: may drive every agent. */
+  /** node: an agent, for its mirror links. operator: may drive every agent. backup: may read snapshots over NBD. */
   readonly role: PeerRole;
   /** The node's name for a node. */
   readonly name: string;
 }
 
-export type PeerRole = 'node' | 'operator';
+export type PeerRole = (typeof peerRoles)[number];
+
+const peerRoles = ['node', 'operator', 'backup'] as const;
 
 const organizationPrefix = 'understudy:';
 
@@ -18,7 +20,8 @@ export function identityOfSubject(subject: { readonly O?: unknown; readonly CN?:
   const { O: organization, CN: name } = subject;
   if (typeof organization !== 'string' || typeof name !== 'string' || name === '') return undefined;
   const role = organization.startsWith(organizationPrefix) ? organization.slice(organizationPrefix.length) : '';
-  return role === 'node' || role === 'operator' ? { role, name } : undefined;
+  const known = peerRoles.find((candidate) => candidate === role);
+  return known === undefined ? undefined : { role: known, name };
 }
 
 /** The subject of a certificate for this identity. */

@@ -87,6 +87,14 @@ export function encodeExportNameReply(sizeBytes: number, flags: number, padding:
 
 // Handshake, client to server
 
+/** An option without data. */
+export function encodeOptionRequest(optionCode: number): Uint8Array {
+  const bytes = Buffer.alloc(length.optionHeader);
+  bytes.writeBigUInt64BE(magic.option, 0);
+  bytes.writeUInt32BE(optionCode, 8);
+  return bytes;
+}
+
 export interface OptionHeader {
   readonly option: number;
   readonly dataLength: number;

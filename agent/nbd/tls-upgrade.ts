@@ -2,7 +2,7 @@ import { createServer, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import { identityOfSubject } from '../../common/peer-identity.ts';
-import type { SecuredConnection } from './session.ts';
+import type { NbdClient } from './exports.ts';
 import { SocketConnection } from './socket-connection.ts';
 
 /** PEM texts: who may connect, and who we are. */
@@ -20,7 +20,7 @@ export function upgradeToTls(
   plain: SocketConnection,
   material: TlsMaterial,
   { clock, timeoutMs }: { clock: Clock; timeoutMs: number },
-): Promise<SecuredConnection> {
+): Promise<{ readonly connection: SocketConnection; readonly client: NbdClient }> {
   const { ca, cert, key } = material;
   const socket = plain.detach();
   return new Promise((resolve, reject) => {

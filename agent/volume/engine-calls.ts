@@ -7,6 +7,7 @@ import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
 import type { ArbiterAnswer } from '../mirror/mirror-state.ts';
 import type { LiveChange } from './open-copy.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
+import type { LogMessage } from './port-log.ts';
 import type { VolumeRecord } from './volume-record.ts';
 import type { Lull, LullFound } from './write-activity.ts';
 
@@ -75,12 +76,7 @@ export type ThreadMessage =
       readonly ask: keyof Arbiter;
       readonly question: ArbiterQuestion;
     }
-  | {
-      readonly type: 'log';
-      readonly level: 'debug' | 'info' | 'warn' | 'error';
-      readonly labels: object;
-      readonly message: string;
-    };
+  | LogMessage;
 
 /** An error as plain data: class instances do not survive the way between threads. */
 export interface PortableError {

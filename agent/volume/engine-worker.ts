@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from '../../common/clock.ts';
 import { errorMessage } from '../../common/errors.ts';
-import type { Log } from '../../common/log.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
 import { ArbiterPort } from './arbiter-port.ts';
 import {
@@ -15,6 +14,7 @@ import {
 } from './engine-calls.ts';
 import { adoptMirror, connectMirror } from './mirror-connector.ts';
 import { goAhead } from './mirror-preamble.ts';
+import { portLog } from './port-log.ts';
 import { VolumeEngine } from './volume-engine.ts';
 import type { VolumeFolders } from './volume-stack.ts';
 
@@ -25,21 +25,8 @@ function post(message: ThreadMessage): void {
   parentPort?.postMessage(message);
 }
 
-/** Logs by way of the main thread, so that the lines of all volumes come out whole and in one place. */
-function portLog(bound: object): Log {
-  const at = (level: 'debug' | 'info' | 'warn' | 'error') => (labels: object, message: string) =>
-    post({ type: 'log', level, labels: { ...bound, ...labels }, message });
-  return {
-    debug: at('debug'),
-    info: at('info'),
-    warn: at('warn'),
-    error: at('error'),
-    child: (labels) => portLog({ ...bound, ...labels }),
-  };
-}
-
 const arbiterPort = new ArbiterPort(post);
-const log = portLog({ volume: data.record.volume });
+const log = portLog({ volume: data.record.volume }, post);
 
 /** A buffer whose folder cannot be opened does not keep the volume from starting. */
 async function openFolders(): Promise<VolumeFolders> {

@@ -10,8 +10,8 @@ pools:
   - { name: main, directory: /var/lib/understudy/main }
   - { name: buffer, devices: [/dev/sdb, /dev/sdc] }
 api:    { listen: "127.0.0.1:7071" }
-mirror: { listen: "127.0.0.1:7072", advertise: "127.0.0.1:7072" }
-nbd:    { directory: /run/understudy/nbd }
+mirror: { listen: "127.0.0.1:7072", advertise: "127.0.0.1:7072", resyncBytesPerSecond: 50Mi }
+nbd:    { directory: /run/understudy/nbd, listen: "0.0.0.0:10809", exports: all }
 attach: fuse
 arbiter: kubernetes
 kubernetes: { kubeconfig: /etc/understudy/kubeconfig }
@@ -60,8 +60,8 @@ test('every key is read', () => {
       { name: 'buffer', devices: ['/dev/sdb', '/dev/sdc'] },
     ],
     api: { listen: '127.0.0.1:7071' },
-    mirror: { listen: '127.0.0.1:7072', advertise: '127.0.0.1:7072' },
-    nbd: { directory: '/run/understudy/nbd' },
+    mirror: { listen: '127.0.0.1:7072', advertise: '127.0.0.1:7072', resyncBytesPerSecond: 52_428_800 },
+    nbd: { directory: '/run/understudy/nbd', listen: '0.0.0.0:10809', exports: 'all' },
     attach: 'fuse',
     arbiter: 'kubernetes',
     kubernetes: { kubeconfig: '/etc/understudy/kubeconfig' },
@@ -278,6 +278,7 @@ describe('tls', () => {
     ['127.0.0.1:7072', '0.0.0.0:7072', 'mirror.listen: "0.0.0.0:7072"'],
     ['127.0.0.1:7072', '[::]:7072', 'mirror.listen: "[::]:7072"'],
     ['127.0.0.1:7071', 'node-a.example:7071', 'api.listen: "node-a.example:7071"'],
+    ['/run/understudy/nbd', '/run/understudy/nbd, listen: "10.0.0.7:10809"', 'nbd.listen: "10.0.0.7:10809"'],
   ])('insecure is refused on other than loopback addresses: %s → %s', (from, to, beginning) => {
     expect(mistakesAfter(from, to)[0]).toBe(
       `${beginning} is not a loopback address, and tls.insecure is accepted on loopback only; ` +

@@ -22,9 +22,10 @@ export class ByteChannel {
     });
   }
 
-  static connect(path: string): Promise<ByteChannel> {
+  /** To a unix socket, or to a port of this machine. */
+  static connect(to: string | number): Promise<ByteChannel> {
     return new Promise((resolve, reject) => {
-      const socket = connect(path);
+      const socket = typeof to === 'string' ? connect(to) : connect(to, '127.0.0.1');
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
