@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { PrepareResult, SnapshotView } from '../../agent/api/contract/volumes.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { AgentClient, AgentDirectory } from '../agent-client/agent-client.ts';
@@ -31,10 +32,10 @@ export class AgentActions {
     const { type, node, volume } = action;
     try {
       const client = this.#client(node);
-      const snapshot = await send(client, action);
+      const answer = await send(client, action);
       this.#log.info({ node, volume, ...('snapshot' in action ? { snapshot: action.snapshot } : {}) }, `${type} done`);
       this.#metrics.acted(type, 'done');
-      return { ok: true, action, ...(snapshot === undefined ? {} : { snapshot }) };
+      return { ok: true, action, ...answer };
     } catch (error) {
       if (!(error instanceof UnderstudyError)) throw error;
       this.#log.warn({ node, volume, error: errorMessage(error) }, `${type} failed`);
@@ -97,19 +98,24 @@ function toFailure(error: UnderstudyError): Failure {
   return { code: errorCode(error), message: errorMessage(error), answered: error.labels.status !== undefined };
 }
 
-async function send(client: AgentClient, action: AgentAction) {
+async function send(
+  client: AgentClient,
+  action: AgentAction,
+): Promise<{ readonly snapshot?: SnapshotView; readonly prepared?: PrepareResult }> {
   switch (action.type) {
     case 'put-volume':
       await client.putVolume(action.volume, action.spec);
-      return undefined;
+      return {};
     case 'delete-volume':
       await client.deleteVolume(action.volume);
-      return undefined;
+      return {};
+    case 'prepare-volume':
+      return { prepared: await client.prepare(action.volume, action.epoch) };
     case 'put-snapshot':
-      return await client.putSnapshot(action.volume, action.snapshot, action.request);
+      return { snapshot: await client.putSnapshot(action.volume, action.snapshot, action.request) };
     case 'delete-snapshot':
       await client.deleteSnapshot(action.volume, action.snapshot);
-      return undefined;
+      return {};
   }
 }
 

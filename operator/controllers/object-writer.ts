@@ -53,7 +53,13 @@ export class ObjectWriter<Spec, Status extends Conditioned> {
       for (const event of conditionEvents(before?.conditions, plan.status.conditions))
         this.#events.record(object, event);
     }
-    if (plan.finalizer !== 'release') return status !== undefined;
+    const obeyed = (plan.obeyed ?? []).filter((name) => object.metadata.annotations?.[name] !== undefined);
+    if (obeyed.length > 0) {
+      current = await this.#patchMetadata(current, {
+        annotations: Object.fromEntries(obeyed.map((name) => [name, null])),
+      });
+    }
+    if (plan.finalizer !== 'release') return status !== undefined || obeyed.length > 0;
     const left = (current.metadata.finalizers ?? []).filter((name) => name !== finalizer);
     await this.#patchFinalizers(current, left);
     return true;
@@ -67,11 +73,17 @@ export class ObjectWriter<Spec, Status extends Conditioned> {
   }
 
   async #patchFinalizers(object: CustomObject<Spec, Status>, finalizers: readonly string[]): Promise<void> {
-    const metadata = { resourceVersion: object.metadata.resourceVersion, finalizers };
     try {
-      this.#cache.put(await this.#api.patch(this.#resource, keyOf(object), { metadata }));
+      await this.#patchMetadata(object, { finalizers });
     } catch (error) {
       if (!isNotFound(error)) throw error;
     }
+  }
+
+  async #patchMetadata(object: CustomObject<Spec, Status>, change: object): Promise<CustomObject<Spec, Status>> {
+    const metadata = { resourceVersion: object.metadata.resourceVersion, ...change };
+    const written = await this.#api.patch(this.#resource, keyOf(object), { metadata });
+    this.#cache.put(written);
+    return written;
   }
 }

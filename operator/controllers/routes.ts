@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { findCondition } from '../resources/conditions.ts';
+import type { Node } from '../resources/core-kinds.ts';
 import { type KubeObject, keyOf, keyText } from '../resources/kube-object.ts';
 import type { NodePool } from '../resources/node-pool.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
@@ -18,11 +19,23 @@ export function routeChanges(caches: ClusterCaches, queues: Queues): void {
   caches.pools.onChange((before, after) => routePool(caches, queues, before, after));
   caches.nodes.onChange((before, after) => {
     if (!isDeepStrictEqual(before?.metadata.labels, after?.metadata.labels)) addUnplaced(caches, queues);
+    if (!isDeepStrictEqual(usability(before), usability(after)))
+      addVolumesOn(caches, queues, (after ?? before)?.metadata.name);
   });
   caches.volumes.onChange((before, after) => routeVolume(caches, queues, before, after));
   caches.mirrors.onChange((before, after) => routeMirror(caches, queues, before, after));
   caches.snapshots.onChange((before, after) => routeSnapshot(caches, queues, before, after));
   routeClaims(caches, queues);
+}
+
+/** What a primary's fate depends on: whether its Node is ready, and whether it is being drained. */
+function usability(node: Node | undefined) {
+  const ready = node?.status?.conditions?.find(({ type }) => type === 'Ready')?.status;
+  return { ready, unschedulable: node?.spec?.unschedulable === true };
+}
+
+function addVolumesOn(caches: ClusterCaches, queues: Queues, node: string | undefined): void {
+  for (const volume of caches.volumes.list()) if (volume.status?.node === node) add(queues.volumes, volume);
 }
 
 function routePool(

@@ -64,8 +64,9 @@ export class VolumeController {
 
   #next(plan: VolumePlan, failed: boolean): Result {
     if (failed) return { type: 'failed' };
-    const { idleMs, transitionalMs } = this.#context.intervals;
-    return { type: 'again', afterMs: plan.settled ? idleMs : transitionalMs };
+    const { idleMs, transitionalMs, watchfulMs = idleMs } = this.#context.intervals;
+    if (!plan.settled) return { type: 'again', afterMs: transitionalMs };
+    return { type: 'again', afterMs: plan.watchful ? watchfulMs : idleMs };
   }
 
   async #observe(key: ObjectKey, outcomes: ReadonlyMap<string, Outcome>): Promise<VolumeWorld> {

@@ -1,11 +1,13 @@
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
-import type { SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
+import type { PrepareResult, SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
 import type { ErrorCode } from '../../common/errors.ts';
 
 /** Something to ask of an agent. All of them are idempotent. */
 export type AgentAction =
   | { readonly type: 'put-volume'; readonly node: string; readonly volume: string; readonly spec: VolumeSpecInput }
   | { readonly type: 'delete-volume'; readonly node: string; readonly volume: string }
+  /** Before a promotion: the standby refuses everything below that epoch from then on. */
+  | { readonly type: 'prepare-volume'; readonly node: string; readonly volume: string; readonly epoch: number }
   | {
       readonly type: 'put-snapshot';
       readonly node: string;
@@ -27,7 +29,12 @@ export interface Failure {
 export type Outcomes = ReadonlyMap<string, Outcome>;
 
 export type Outcome =
-  | { readonly ok: true; readonly action: AgentAction; readonly snapshot?: SnapshotView }
+  | {
+      readonly ok: true;
+      readonly action: AgentAction;
+      readonly snapshot?: SnapshotView;
+      readonly prepared?: PrepareResult;
+    }
   | { readonly ok: false; readonly action: AgentAction; readonly failure: Failure };
 
 /** What the agent of a node says about its copy of a volume. */

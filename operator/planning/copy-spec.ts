@@ -36,8 +36,12 @@ export function changedCopySpec(
   view: VolumeView,
   volume: PrimaryVolume,
   change: {
+    /** Another one than it has now. */
+    readonly role?: 'primary' | 'standby';
     readonly epoch: number;
     readonly size?: number;
+    readonly arbiterKey?: string | undefined;
+    readonly acceptDataLoss?: boolean | undefined;
     readonly buffer?: BufferField;
     readonly mirrors: readonly MirrorSpec[];
     readonly onLoss: 'suspend' | 'continue';
@@ -47,7 +51,7 @@ export function changedCopySpec(
   return {
     size: Math.max(view.size, change.size ?? 0),
     pool: view.pool,
-    role: view.role,
+    role: change.role ?? view.role,
     epoch: change.epoch,
     uid: volume.metadata.uid,
     blockSize: view.blockSize === 4096 ? 4096 : 512,
@@ -55,6 +59,8 @@ export function changedCopySpec(
     ...optionalBuffer(toAgentBuffer(change.buffer) ?? bufferOf(view)),
     mirrors: [...change.mirrors],
     onLoss: change.onLoss,
+    ...(change.arbiterKey === undefined ? {} : { arbiterKey: change.arbiterKey }),
+    ...(change.acceptDataLoss ? { acceptDataLoss: true } : {}),
   };
 }
 
@@ -64,6 +70,7 @@ export function isAsSpecified(view: VolumeView, spec: VolumeSpecInput): boolean 
     view.role === spec.role &&
     view.epoch === spec.epoch &&
     view.size === spec.size &&
+    (spec.arbiterKey === undefined || view.arbiter?.key === spec.arbiterKey) &&
     sameBuffer(bufferOf(view), spec.buffer) &&
     sameMirrors(view.mirrors, spec.mirrors ?? [])
   );

@@ -1,6 +1,6 @@
 import type { MirrorView, VolumeView } from '../../agent/api/contract/volumes.ts';
 import type { Validation } from '../../common/validation.ts';
-import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volume.ts';
+import { originCopy, type PrimaryVolume, type PrimaryVolumeSpec } from '../resources/primary-volume.ts';
 import { type StandbyMirror, type StandbyMirrorSpec, standbyMirrors } from '../resources/standby-mirror.ts';
 import { validateSpec } from '../resources/validate-spec.ts';
 import type { Observation } from './actions.ts';
@@ -11,7 +11,15 @@ import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-wor
 /** What is known about one mirror of a volume. */
 export interface MirrorFact {
   readonly mirror: StandbyMirror;
+  /** Of the copy, which is also that of the primary's link to it. */
   readonly name: string;
+  /**
+   * The copy is not the one that was made for the mirror, but the one that the volume was created with: since the mirror's
+   * own copy has become the primary, the mirror goes the other way.
+   */
+  readonly reversed: boolean;
+  /** What the copy's snapshot buffer is to be. */
+  readonly buffer: PrimaryVolumeSpec['buffer'];
   readonly spec: Validation<StandbyMirrorSpec>;
   /** Where its copy is, once it has been placed. */
   readonly placed: { readonly node: string; readonly pool: string; readonly volume: string } | undefined;
@@ -51,24 +59,58 @@ export function mirrorFacts(
   volume: PrimaryVolume | undefined,
   primary: PrimaryFact | undefined,
 ): MirrorFact[] {
-  return world.mirrors.map((mirror) => {
+  const own = world.mirrors.map((mirror) => {
     const { node, pool, volume: name } = mirror.status ?? {};
     const placed =
       node === undefined || pool === undefined || name === undefined ? undefined : { node, pool, volume: name };
-    const observation = placed && observe(world, placed.node, placed.volume);
-    const view = observation && viewOf(observation);
-    return {
-      mirror,
-      name: mirror.metadata.name,
-      spec: validateSpec(standbyMirrors, mirror.spec, mirror.status?.accepted),
-      placed,
-      address: placed && world.cluster.mirrorAddresses.get(placed.node),
-      observation,
-      view,
-      link: primary && viewOf(primary.observation)?.mirrors.find((link) => link.name === mirror.metadata.name),
-      standing: standingOf(placed, view, volume, primary),
-    };
+    const spec = validateSpec(standbyMirrors, mirror.spec, mirror.status?.accepted);
+    const buffer = spec.ok ? spec.value.buffer : undefined;
+    const copy = { mirror, name: mirror.metadata.name, reversed: false, buffer, spec, placed };
+    return { ...copy, ...seenOf(copy, world, volume, primary) };
   });
+  const reversed = reversedFact(own, world, volume, primary);
+  return reversed === undefined ? own : [...own, reversed];
+}
+
+type CopyOfMirror = Pick<MirrorFact, 'mirror' | 'name' | 'reversed' | 'buffer' | 'spec' | 'placed'>;
+
+/** The copy that the volume was created with, behind the mirror whose own copy is the primary now. */
+function reversedFact(
+  facts: readonly MirrorFact[],
+  world: VolumeWorld,
+  volume: PrimaryVolume | undefined,
+  primary: PrimaryFact | undefined,
+): MirrorFact | undefined {
+  const promoted = facts.find(({ standing }) => standing === 'promoted');
+  const origin = volume?.status?.copies?.find(({ name }) => name === originCopy);
+  if (volume === undefined || promoted === undefined || origin === undefined || isDeleting(promoted.mirror))
+    return undefined;
+  const copy: CopyOfMirror = {
+    mirror: promoted.mirror,
+    name: originCopy,
+    reversed: true,
+    buffer: volume.spec.buffer,
+    spec: promoted.spec,
+    placed: { node: origin.node, pool: origin.pool, volume: agentVolumeName(volume) },
+  };
+  return { ...copy, ...seenOf(copy, world, volume, primary) };
+}
+
+function seenOf(
+  { name, placed }: CopyOfMirror,
+  world: VolumeWorld,
+  volume: PrimaryVolume | undefined,
+  primary: PrimaryFact | undefined,
+): Pick<MirrorFact, 'address' | 'observation' | 'view' | 'link' | 'standing'> {
+  const observation = placed && observe(world, placed.node, placed.volume);
+  const view = observation && viewOf(observation);
+  return {
+    address: placed && world.cluster.mirrorAddresses.get(placed.node),
+    observation,
+    view,
+    link: primary && viewOf(primary.observation)?.mirrors.find((link) => link.name === name),
+    standing: standingOf(placed, view, volume, primary),
+  };
 }
 
 function standingOf(

@@ -81,12 +81,16 @@ function explain(link: MirrorView): string {
 }
 
 /** The part of the status that is read from the agents. */
-export function measuredStatus(fact: MirrorFact): Omit<StandbyMirrorStatus, 'conditions'> {
-  const { link, view } = fact;
+export function measuredStatus(
+  fact: MirrorFact,
+  reversed: MirrorFact | undefined,
+): Omit<StandbyMirrorStatus, 'conditions'> {
+  const { view } = fact;
+  const { link, standing } = reversed ?? fact;
   const buffer = view?.buffer;
   return {
     state: stateOf(fact),
-    ...(link === undefined || fact.standing !== 'standby' ? {} : linkStatus(link)),
+    ...(link === undefined || standing !== 'standby' ? {} : linkStatus(link)),
     ...(buffer === undefined
       ? {}
       : {

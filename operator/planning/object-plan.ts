@@ -7,6 +7,8 @@ export interface ObjectPlan<Status> {
   readonly status: Status;
   /** hold: put the finalizer on it, before anything is done at an agent for it. release: take it off. */
   readonly finalizer: 'hold' | 'release' | 'keep';
+  /** Orders that have been obeyed, to be taken off the object. */
+  readonly obeyed?: readonly string[] | undefined;
 }
 
 export function isHeld(object: KubeObject): boolean {

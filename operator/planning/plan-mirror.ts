@@ -34,15 +34,9 @@ export function planMirror(fact: MirrorFact, context: MirrorContext): MirrorStep
         `the standby is of an earlier PrimaryVolume ${volumeName(fact)}; delete this mirror and create it again`,
       );
     case 'promoted':
-      return says(
-        'Promoted',
-        `its copy on node ${primary?.node} is the primary now (epoch ${primary?.epoch}); nothing mirrors to it`,
-      );
+      return says('Promoted', `its copy on node ${primary?.node} is the primary now (epoch ${primary?.epoch})`);
     case 'former':
-      return says(
-        'FormerPrimary',
-        `its copy on node ${fact.placed?.node} was the primary in epoch ${fact.view?.epoch} and is left as it is`,
-      );
+      return planReturn(fact, volume, context);
     case 'being-promoted':
       return says(
         'PromotionInProgress',
@@ -63,13 +57,38 @@ function planStandby(fact: MirrorFact, volume: PrimaryVolume, context: MirrorCon
     if (volumeSpec === undefined || primary === undefined) return volumeNotReady(volume);
     return planPlacement(fact, fact.spec.value, volume, volumeSpec, primary, context.world);
   }
-  const wanted = standbySpec(fact, fact.spec.value, volume, context);
+  const wanted = standbySpec(fact, volume, context);
   if (wanted === undefined) return { findings: linkFindings(fact, context) };
   const action = { type: 'put-volume', node: fact.placed.node, volume: fact.placed.volume, spec: wanted } as const;
   const failure = failureOf(context.world.outcomes, action);
   if (failure === undefined) return { action, findings: linkFindings(fact, context) };
   const [, ...others] = linkFindings(fact, context);
   return { findings: [notReadyAfter(failure), ...others] };
+}
+
+/**
+ * A copy that was the primary in an older epoch becomes a standby of this one. Not before the new primary is one, nor while
+ * a device of the old one is in use (rule 7); and never by itself over writes that only it may have.
+ */
+function planReturn(fact: MirrorFact, volume: PrimaryVolume, { world, primary }: MirrorContext): MirrorStep {
+  const { placed, view, name } = fact;
+  if (placed === undefined || view === undefined || primary === undefined) return volumeNotReady(volume);
+  const was = `its copy on node ${placed.node} was the primary in epoch ${view.epoch}`;
+  if (primary.record.divergent.includes(name)) {
+    return says(
+      'SplitBrain',
+      `${was} and may have acknowledged writes that the primary does not have; it is left as it is`,
+    );
+  }
+  if (viewOf(primary.observation)?.role !== 'primary' || primary.due !== undefined || primary.trouble !== undefined)
+    return says('FormerPrimary', `${was}; it becomes a standby when the new primary is there`);
+  if (view.attached) return says('FormerInUse', `${was}, and somebody still uses it there`);
+  const spec = changedCopySpec(view, volume, { role: 'standby', epoch: primary.epoch, mirrors: [], onLoss: 'suspend' });
+  const action = { type: 'put-volume', node: placed.node, volume: placed.volume, spec } as const;
+  const failure = failureOf(world.outcomes, action);
+  const returning = says('Returning', `${was}; it is being made a standby of epoch ${primary.epoch}`);
+  if (failure === undefined) return { ...returning, action };
+  return { findings: [notReadyAfter(failure), ...returning.findings.slice(1)] };
 }
 
 function says(reason: string, message: string): MirrorStep {
@@ -148,7 +167,6 @@ function takenNodes(
  */
 function standbySpec(
   fact: MirrorFact,
-  spec: StandbyMirrorSpec,
   volume: PrimaryVolume,
   { volumeSpec, primary }: MirrorContext,
 ): VolumeSpecInput | undefined {
@@ -156,20 +174,22 @@ function standbySpec(
   const primaryView = primary && viewOf(primary.observation);
   if (placed === undefined || volumeSpec === undefined || primary === undefined || !isHeld(fact.mirror))
     return undefined;
-  if (primaryView === undefined || primary.trouble !== undefined) return undefined;
+  // A standby that knew a newer epoch than its primary would fence it.
+  if (primaryView?.role !== 'primary' || primary.trouble !== undefined || primary.due !== undefined) return undefined;
+  if (observation?.kind === 'absent' && fact.reversed) return undefined;
   if (observation?.kind === 'absent') {
     return newCopySpec(volume, volumeSpec, {
       pool: placed.pool,
       role: 'standby',
       epoch: primary.epoch,
-      buffer: spec.buffer,
+      buffer: fact.buffer,
     });
   }
   if (view === undefined || view.state === 'Recovering') return undefined;
   const changed = changedCopySpec(view, volume, {
     epoch: primary.epoch,
     size: parseQuantity(volumeSpec.size),
-    buffer: spec.buffer,
+    buffer: fact.buffer,
     mirrors: view.mirrors.map(({ name, address, mode }) => ({ name, address, mode })),
     onLoss: 'suspend',
   });

@@ -3,6 +3,7 @@ import { parseQuantity } from '../../common/quantity.ts';
 import type { Finding } from '../resources/conditions.ts';
 import { originCopy, type PrimaryVolume, type PrimaryVolumeSpec } from '../resources/primary-volume.ts';
 import { type AgentAction, failureOf } from './actions.ts';
+import { arbiterKeyOf } from './arbiter-records.ts';
 import { changedCopySpec, isAsSpecified, newCopySpec } from './copy-spec.ts';
 import { failureReason } from './findings.ts';
 import { isLinkable, type MirrorFact } from './mirror-facts.ts';
@@ -17,8 +18,8 @@ export interface PrimaryPlan {
 }
 
 /**
- * The primary is created, then told of its mirrors, its buffer and its size. Its role and its epoch are never changed:
- * only what it is already (or, before it exists, the epoch of the status) is ever asked for.
+ * The primary is created, then told of its mirrors, its buffer and its size. It is told of a role or an epoch that it does
+ * not have only when the record has been swapped to just that (`due`).
  * @param spec undefined while the spec is invalid: then nothing but the links changes.
  */
 export function planPrimary(
@@ -75,13 +76,18 @@ function wantedSpec(
   if (observation.kind !== 'present' || !takesChanges(observation.view)) return undefined;
   const { view } = observation;
   const links = wantedLinks(volume, view, mirrors);
-  const size = wantedSize(spec, view, mirrors);
+  // A change of role is that alone: so the stack can stay open under those who read its snapshots.
+  const size = primary.due === undefined ? wantedSize(spec, view, mirrors) : { bytes: view.size };
   const recorded = volume.status?.copies?.find((copy) => copy.name === primary.copy)?.onLoss;
-  const onLoss = wantedOnLoss(mirrors) ?? recorded ?? 'suspend';
+  const arbitrated = view.arbiter?.available === true;
+  const onLoss = wantedOnLoss(mirrors, arbitrated) ?? recorded ?? 'suspend';
   const changed = changedCopySpec(view, volume, {
-    epoch: view.epoch,
+    role: 'primary',
+    epoch: primary.due === undefined ? view.epoch : primary.record.epoch,
+    arbiterKey: arbitrated ? arbiterKeyOf(volume) : undefined,
+    acceptDataLoss: primary.due === 'promotion' && primary.record.lossAccepted === true,
     size: size.bytes,
-    buffer: primary.copy === originCopy ? spec?.buffer : mirrorBuffer(primary, mirrors),
+    buffer: primary.due === undefined ? primaryBuffer(spec, primary, mirrors) : undefined,
     mirrors: links,
     onLoss,
   });
@@ -105,7 +111,12 @@ function takesChanges(view: VolumeView): boolean {
   return view.state === 'Ready' || view.state === 'Suspended';
 }
 
-function mirrorBuffer(primary: PrimaryFact, mirrors: readonly MirrorFact[]): PrimaryVolumeSpec['buffer'] {
+function primaryBuffer(
+  spec: PrimaryVolumeSpec | undefined,
+  primary: PrimaryFact,
+  mirrors: readonly MirrorFact[],
+): PrimaryVolumeSpec['buffer'] {
+  if (primary.copy === originCopy) return spec?.buffer;
   const promoted = mirrors.find(({ name }) => name === primary.copy);
   return promoted?.spec.ok ? promoted.spec.value.buffer : undefined;
 }
@@ -131,11 +142,13 @@ function wantedLinks(volume: PrimaryVolume, view: VolumeView, mirrors: readonly 
   return [...links.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** One setting for all standbys of a volume: it suspends if any of its mirrors asks for that. */
-function wantedOnLoss(mirrors: readonly MirrorFact[]): 'suspend' | 'continue' | undefined {
+/** One setting for all standbys of a volume: it suspends if any of its mirrors asks for that. Going on needs an arbiter, or a word. */
+function wantedOnLoss(mirrors: readonly MirrorFact[], arbitrated: boolean): 'suspend' | 'continue' | undefined {
   const asked = mirrors
     .filter(isLinkable)
-    .flatMap(({ spec }) => (spec.ok && spec.value.mode === 'Synchronous' ? [spec.value.onLoss] : []));
+    .flatMap(({ spec }) =>
+      spec.ok && spec.value.mode === 'Synchronous' ? [spec.value.onLoss ?? (arbitrated ? 'Continue' : 'Suspend')] : [],
+    );
   if (asked.length === 0) return undefined;
   return asked.includes('Suspend') ? 'suspend' : 'continue';
 }

@@ -1,6 +1,8 @@
+import type { ArbiterRecord } from '../../agent/api/contract/arbiter-record.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import type { Validation } from '../../common/validation.ts';
 import { type Finding, setConditions } from '../resources/conditions.ts';
+import { discardAnnotation } from '../resources/group.ts';
 import {
   originCopy,
   type PrimaryVolume,
@@ -11,14 +13,18 @@ import {
 import { type StandbyMirror, type StandbyMirrorStatus, standbyMirrors } from '../resources/standby-mirror.ts';
 import { acceptedPart, describeViolations } from '../resources/validate-spec.ts';
 import type { AgentAction } from './actions.ts';
+import { discardedRecord, firstRecord } from './arbiter-records.ts';
 import { claimFindings, claimStatus, standingClaimReasons } from './claim-status.ts';
+import { divergenceFindings } from './divergence.ts';
+import { failoverReadyFinding } from './failover-candidates.ts';
 import { notReady } from './findings.ts';
 import { type MirrorContext, type MirrorFact, mirrorFacts } from './mirror-facts.ts';
 import { bufferFinding, measuredStatus } from './mirror-status.ts';
 import { blockedFinding, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
 import { place } from './placement.ts';
 import { type DeletionStep, planMirrorDeletion, planVolumeDeletion } from './plan-deletion.ts';
-import { planMirror } from './plan-mirror.ts';
+import { planFailover } from './plan-failover.ts';
+import { type MirrorStep, planMirror } from './plan-mirror.ts';
 import { planPrimary } from './plan-primary.ts';
 import { findPrimary, type PrimaryFact } from './primary.ts';
 import { copiesStatus, primaryFinding, protectedFinding } from './volume-status.ts';
@@ -36,14 +42,17 @@ export interface VolumePlan {
   readonly actions: readonly AgentAction[];
   /** Nothing is expected to change by itself soon. */
   readonly settled: boolean;
+  /** The loss of the primary is to be noticed soon. */
+  readonly watchful: boolean;
 }
 
 /**
  * Plans a volume and its mirrors together, because they share the primary's agent. Pure and idempotent: once everything
  * planned is done and observed, planning again yields no action and the same statuses.
  *
- * It never asks an agent to be primary that is not, except to create the volume; never to be standby that is not, except
- * to create it; and never for an epoch below the one it has.
+ * It asks an agent to be primary that is not only to create the volume, or because the arbiter's record has been swapped to
+ * that; to be standby that is not only to create it, or when the record names another primary; and never for an epoch below
+ * the one it has.
  */
 export function planVolume(world: VolumeWorld): VolumePlan {
   const { volume } = world;
@@ -51,13 +60,17 @@ export function planVolume(world: VolumeWorld): VolumePlan {
   const facts = mirrorFacts(world, volume, primary);
   const spec = volume && validVolumeSpec(volume);
   const context: MirrorContext = { world, volume, volumeSpec: spec?.ok ? spec.value : undefined, primary };
-  const mirrors = facts.map((fact) => planOneMirror(fact, context));
+  const reversed = facts.find((fact) => fact.reversed);
+  const mirrors = facts
+    .filter((fact) => !fact.reversed)
+    .map((fact) => planOneMirror(fact, fact.standing === 'promoted' ? reversed : undefined, context));
   const main = volume && spec && planOneVolume(world, volume, spec, primary, facts);
   return {
     volume: main?.plan,
     mirrors: new Map(mirrors.map(({ name, plan }) => [name, plan])),
     actions: [...mirrors.flatMap(({ actions }) => actions), ...(main?.actions ?? [])],
     settled: (main?.settled ?? true) && mirrors.every(({ settled }) => settled),
+    watchful: facts.some(({ spec: of }) => of.ok && of.value.failover.policy === 'Automatic'),
   };
 }
 
@@ -67,8 +80,10 @@ interface Planned<Status> {
   readonly settled: boolean;
 }
 
+/** `reversed`: the copy that takes the place of the mirror's own, which is the primary. */
 function planOneMirror(
   fact: MirrorFact,
+  reversed: MirrorFact | undefined,
   context: MirrorContext,
 ): Planned<StandbyMirrorStatus> & { readonly name: string } {
   const { mirror, name } = fact;
@@ -77,15 +92,16 @@ function planOneMirror(
     const status = {
       ...kept(mirror),
       ...claimStatus(mirror.status, claimOf(context.world, mirror)),
-      ...measuredStatus(fact),
+      ...measuredStatus(fact, undefined),
       ...conditions(mirror, deletionFindings(step), context.world),
     };
     return { name, ...deleted(mirror, step, status) };
   }
-  const step = planMirror(fact, context);
+  const step = reversed === undefined ? planMirror(fact, context) : planReversed(fact, reversed, context);
   const spec = fact.spec.ok ? fact.spec.value : undefined;
   const claim = claimOf(context.world, mirror);
-  const findings = [...step.findings, ...mirrorWarnings(fact, context), ...claimFindings(claim)];
+  const warnings = mirrorWarnings(fact, reversed ?? fact, context);
+  const findings = [...step.findings, ...warnings, ...claimFindings(claim)];
   const refreshed =
     fact.placed !== undefined && spec !== undefined ? { accepted: acceptedPart(standbyMirrors, spec) } : {};
   const status: StandbyMirrorStatus = {
@@ -93,7 +109,7 @@ function planOneMirror(
     ...claimStatus(mirror.status, claim),
     ...refreshed,
     ...step.placement,
-    ...measuredStatus(fact),
+    ...measuredStatus(fact, reversed),
     ...conditions(mirror, findings, context.world),
   };
   const actions = step.action === undefined ? [] : [step.action];
@@ -105,17 +121,24 @@ function kept(mirror: StandbyMirror): StandbyMirrorStatus {
   return definedOnly({ node, pool, volume, accepted });
 }
 
-function mirrorWarnings(fact: MirrorFact, context: MirrorContext): Finding[] {
+function mirrorWarnings(fact: MirrorFact, follower: MirrorFact, context: MirrorContext): Finding[] {
   if (!fact.spec.ok) return [];
   const { buffer, failover } = fact.spec.value;
   const separate = bufferFinding(context, fact.placed?.node, fact.placed?.pool, buffer?.pool);
-  const automatic: Finding = {
-    type: 'FailoverReady',
-    status: 'False',
-    reason: 'NotSupported',
-    message: 'this release does not fail over by itself; a standby is promoted by hand, at its agent',
-  };
-  return [...(separate === undefined ? [] : [separate]), ...(failover.policy === 'Automatic' ? [automatic] : [])];
+  const automatic = failover.policy === 'Automatic' ? [failoverReadyFinding(follower, context.primary)] : [];
+  return [...(separate === undefined ? [] : [separate]), ...automatic];
+}
+
+/** A mirror whose own copy is the primary goes the other way. */
+function planReversed(fact: MirrorFact, reversed: MirrorFact, context: MirrorContext): MirrorStep {
+  const step = planMirror(reversed, context);
+  const way = `its copy on node ${fact.placed?.node} is the primary, the one on node ${reversed.placed?.node} its standby`;
+  const findings = step.findings.map((finding) => ({
+    ...finding,
+    ...(finding.status === 'True' && finding.type === 'Ready' ? { reason: 'Reversed' } : {}),
+    message: `${way}: ${finding.message}`,
+  }));
+  return { ...step, findings };
 }
 
 function planOneVolume(
@@ -134,21 +157,29 @@ function planOneVolume(
     return { plan: { status, finalizer }, actions: [], settled: status.node === undefined };
   }
   const setup = planPrimary(world, volume, spec.ok ? spec.value : undefined, primary, mirrors);
+  const failover = planFailover(world, volume, primary, mirrors);
+  const discard = planDiscard(volume, primary);
   const findings = [
     spec.ok ? primaryFinding(volume, primary) : invalid(spec.violations),
     protectedFinding(primary, mirrors),
     setup.configured,
+    ...failover.findings,
+    ...divergenceFindings(primary, mirrors),
     ...ownBufferWarning(world, spec, primary),
     ...claimFindings(claimOf(world, volume)),
   ];
   const accepted = spec.ok ? { accepted: acceptedPart(primaryVolumes, spec.value) } : {};
   const status = {
     ...placedStatus(world, volume, primary, mirrors),
+    ...swapped(failover.record ?? discard, mirrors),
     ...accepted,
     ...conditions(volume, findings, world),
   };
-  const actions = setup.action === undefined ? [] : [setup.action];
-  return { plan: { status, finalizer }, actions, settled: isSettled(findings) };
+  const obeyed = [...(failover.obeyed ?? []), ...(discard === undefined ? [] : [discardAnnotation])];
+  // While the primary is being replaced, nothing else is asked of it.
+  const action = failover.action ?? setup.action;
+  const actions = action === undefined ? [] : [action];
+  return { plan: { status, finalizer, obeyed }, actions, settled: isSettled(findings) };
 }
 
 function planVolumeGoing(
@@ -194,9 +225,26 @@ function planCreation(world: VolumeWorld, volume: PrimaryVolume, spec: PrimaryVo
     epoch: 1,
     volume: agentVolumeName(volume),
     copies: [{ name: originCopy, node, pool: spec.pool, role: 'Primary', state: 'Pending' }],
+    arbiter: firstRecord({ node, copy: originCopy }, 1),
     accepted: acceptedPart(primaryVolumes, spec),
     ...conditions(volume, [creating, protectedFinding(undefined, [])], world),
   };
+}
+
+/** The swap, and what follows from it for those who read the status. */
+function swapped(
+  record: ArbiterRecord | undefined,
+  mirrors: readonly MirrorFact[],
+): Pick<PrimaryVolumeStatus, 'arbiter' | 'node' | 'pool' | 'epoch'> {
+  if (record === undefined) return {};
+  const pool = mirrors.find(({ name }) => name === record.copy)?.placed?.pool;
+  return { arbiter: record, node: record.node, epoch: record.epoch, ...(pool === undefined ? {} : { pool }) };
+}
+
+function planDiscard(volume: PrimaryVolume, { record, trouble }: PrimaryFact): ArbiterRecord | undefined {
+  const copy = volume.metadata.annotations?.[discardAnnotation];
+  if (copy === undefined || trouble !== undefined || !record.divergent.includes(copy)) return undefined;
+  return discardedRecord(record, copy);
 }
 
 function unplaced(world: VolumeWorld, volume: PrimaryVolume, finding: Finding): PrimaryVolumeStatus {
@@ -220,6 +268,7 @@ function placedStatus(
     nbd: view?.nbd ?? status?.nbd,
     ...claimStatus(status, claimOf(world, volume)),
     copies: copiesStatus(world, volume, primary, mirrors),
+    arbiter: primary.trouble === undefined ? primary.record : status?.arbiter,
     accepted: status?.accepted,
   });
 }
@@ -262,6 +311,7 @@ function isSettled(findings: readonly Finding[]): boolean {
     'SameDisk',
     'NotSupported',
     ...standingClaimReasons,
+    'NoArbiter',
   ];
   return findings.every(({ status, reason }) => status === 'True' || standing.includes(reason));
 }

@@ -100,6 +100,8 @@ function toldOnLoss(world: VolumeWorld, volume: PrimaryVolume, node: string): Vo
 /** Whether the volume can be used now, by what its primary says. */
 export function primaryFinding(volume: PrimaryVolume, primary: PrimaryFact): Finding {
   if (primary.trouble !== undefined) return notReady(primary.trouble.reason, primary.trouble.message);
+  if (primary.due === 'promotion')
+    return notReady('Promoting', `node ${primary.node} is being made the primary of epoch ${primary.epoch}`);
   const { observation } = primary;
   if (observation.kind === 'present') return stateFinding(observation.view);
   const recorded = volume.status?.copies?.find((copy) => copy.name === primary.copy);

@@ -51,6 +51,14 @@ export type ConditionType =
   | 'Configured'
   /** There are a PersistentVolume and a PersistentVolumeClaim of it, bound to each other. */
   | 'Claimed'
+  /** Of a PrimaryVolume, only while it is not so: its primary answers, knows the volume, and its disk works. */
+  | 'PrimaryReachable'
+  /** Of a PrimaryVolume, only while another primary is wanted: what that waits for. */
+  | 'Promotion'
+  /** Of a PrimaryVolume, only while it is so: a copy may have acknowledged writes that the primary does not have. */
+  | 'SplitBrain'
+  /** Of a PrimaryVolume, only while it is so: what a former primary had written alone is kept as a snapshot. */
+  | 'FormerContentKept'
   /** Only while the object is being deleted: what it waits for. */
   | 'DeletionBlocked';
 

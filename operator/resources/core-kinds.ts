@@ -9,7 +9,7 @@ export interface Namespace extends KubeObject {
 
 export interface Node extends KubeObject {
   readonly spec?: { readonly unschedulable?: boolean };
-  readonly status?: object;
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
 
 export interface Pod extends KubeObject {

@@ -8,6 +8,13 @@ export const category = 'understudy';
 /** Keeps an object until what it stands for at the agents is gone too. */
 export const finalizer = `${group}/at-agents`;
 
+/** On a PrimaryVolume: make the copy of that name, or on that node, the primary. It goes away when that is done. */
+export const promoteAnnotation = `${group}/promote`;
+/** On a PrimaryVolume, "<node>/<epoch>" of the primary that is given up: its acknowledged writes may be lost (rule 6). */
+export const acceptLossAnnotation = `${group}/accept-loss`;
+/** On a PrimaryVolume, the name of a copy: what only that copy has is given up. It goes away when that is done. */
+export const discardAnnotation = `${group}/discard`;
+
 /**
  * Set to "true" on an object that is being deleted, it releases the object although something at an agent could not be
  * removed: the node is gone for good, or someone decided to clean up by hand.

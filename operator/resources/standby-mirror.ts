@@ -44,9 +44,9 @@ export const standbyMirrorSpecSchema = z.object({
     description:
       'Synchronous: a write is acknowledged when the standby holds it too. Asynchronous: the standby follows, in order.',
   }),
-  onLoss: z.enum(['Suspend', 'Continue']).default('Suspend').meta({
+  onLoss: z.enum(['Suspend', 'Continue']).optional().meta({
     description:
-      'What the primary does when it loses this standby. Suspend: writes wait until it is back. Continue: the primary goes on alone and records what the standby misses.',
+      'What the primary does when it loses this standby. Suspend: writes wait until it is back. Continue: the primary goes on alone and records what the standby misses. Without it, Continue where the agent of the primary has an arbiter that decides, else Suspend.',
   }),
   buffer: bufferField.optional().meta({ description: 'The snapshot buffer of the standby. Without it, no snapshots.' }),
   failover: failoverSchema.prefault({}).meta({ description: 'Whether and when the standby takes over by itself.' }),

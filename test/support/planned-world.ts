@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { decideSwap, recordHolderSchema } from '../../agent/arbiter/record-swap.ts';
 import { errorCode, errorMessage } from '../../common/errors.ts';
 import {
   type AgentAction,
@@ -11,7 +12,7 @@ import type { ObjectPlan } from '../../operator/planning/object-plan.ts';
 import { planVolume, type VolumePlan } from '../../operator/planning/plan-volume.ts';
 import { allocations } from '../../operator/planning/pools.ts';
 import { copiesToObserve, type VolumeWorld } from '../../operator/planning/volume-world.ts';
-import type { Condition, ConditionType } from '../../operator/resources/conditions.ts';
+import { type Condition, type ConditionType, kubeTime } from '../../operator/resources/conditions.ts';
 import type { Node } from '../../operator/resources/core-kinds.ts';
 import { finalizer } from '../../operator/resources/group.ts';
 import type { CustomObject } from '../../operator/resources/kube-object.ts';
@@ -89,6 +90,37 @@ export class PlannedWorld {
   }
 
   readonly agentVolume = 'pv-v-uid';
+  nowMs = Date.parse('2026-01-01T00:00:00Z');
+
+  /** The agents have the record of the volume for an arbiter from now on. */
+  useArbiter(): void {
+    this.cluster.arbiter = async (node, question, state) => {
+      const { volume } = this;
+      if (volume === undefined) return 'unreachable';
+      const decision = decideSwap(recordHolderSchema.parse(volume), node, question, state);
+      if (decision.do === 'answer') return decision.answer;
+      const { arbiter } = volume.status ?? {};
+      if (arbiter === undefined) return 'unreachable';
+      this.volume = {
+        ...volume,
+        status: { ...volume.status, arbiter: { ...arbiter, ...decision.patch.status.arbiter } },
+      };
+      return 'granted';
+    };
+  }
+
+  /** Time passes. */
+  pass(seconds: number): void {
+    this.nowMs += seconds * 1000;
+  }
+
+  /** An order by annotation. */
+  annotate(annotations: Readonly<Record<string, string>>): void {
+    if (this.volume) {
+      const all = { ...this.volume.metadata.annotations, ...annotations };
+      this.volume = { ...this.volume, metadata: { ...this.volume.metadata, annotations: all } };
+    }
+  }
 
   async plan(): Promise<VolumePlan> {
     return planVolume(await this.observed());
@@ -141,7 +173,7 @@ export class PlannedWorld {
       observations.set(observationKey(node, volume), await this.#look(node, volume));
     }
     return {
-      now: '2026-01-01T00:00:00Z',
+      now: kubeTime(this.nowMs),
       key: { namespace, name: 'data' },
       volume: this.volume,
       mirrors,
@@ -172,6 +204,8 @@ export class PlannedWorld {
     try {
       if (action.type === 'put-volume') await agent.putVolume(action.volume, action.spec);
       if (action.type === 'delete-volume') await agent.deleteVolume(action.volume);
+      if (action.type === 'prepare-volume')
+        return { ok: true, action, prepared: await agent.prepare(action.volume, action.epoch) };
       return { ok: true, action };
     } catch (error) {
       return {
@@ -213,5 +247,9 @@ function write<Spec, Status>(
   const finalizers = plan.finalizer === 'hold' ? [finalizer] : (object.metadata.finalizers ?? []);
   const left = plan.finalizer === 'release' ? [] : finalizers;
   if (object.metadata.deletionTimestamp !== undefined && left.length === 0) return undefined;
-  return { ...object, metadata: { ...object.metadata, finalizers: left }, status: plan.status };
+  const annotations = Object.fromEntries(
+    Object.entries(object.metadata.annotations ?? {}).filter(([name]) => !plan.obeyed?.includes(name)),
+  );
+  const orders = object.metadata.annotations === undefined ? {} : { annotations };
+  return { ...object, metadata: { ...object.metadata, ...orders, finalizers: left }, status: plan.status };
 }

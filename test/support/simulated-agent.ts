@@ -9,6 +9,8 @@ import {
   type VolumeView,
   volumeSpecSchema,
 } from '../../agent/api/contract/volumes.ts';
+import type { ArbiterQuestion } from '../../agent/mirror/arbiter.ts';
+import type { ArbiterAnswer } from '../../agent/mirror/mirror-state.ts';
 import { type ErrorCode, UnderstudyError } from '../../common/errors.ts';
 import { validate } from '../../common/validation.ts';
 import {
@@ -32,6 +34,11 @@ interface SimulatedVolume {
   state: VolumeView['state'];
   attached: boolean;
   prepared: number | undefined;
+  /** The epoch in which it became the primary. */
+  since: number;
+  /** What a restart, or a resynchronisation, leaves of a standby. */
+  clean: boolean;
+  consistent: boolean;
   links: Map<string, MirrorState>;
   snapshots: Map<string, SnapshotView>;
   /** Requests that wait for a lull, with the mirror that they are for. */
@@ -46,6 +53,10 @@ export class SimulatedCluster {
   readonly agents = new Map<string, SimulatedAgent>();
   /** Links go from Connecting over Resyncing to InSync by one step at each look at the primary, unless this is false. */
   linksProgress = true;
+  /** The arbiter of all agents; undefined: they have none. */
+  arbiter:
+    | ((node: string, question: ArbiterQuestion, state: 'InSync' | 'Outdated') => Promise<ArbiterAnswer>)
+    | undefined;
   /** Snapshots with a lull stay Waiting while this is true. */
   busy = false;
 
@@ -143,8 +154,10 @@ export class SimulatedAgent implements AgentClient {
       const volume = this.#known(name);
       if (volume.spec.role !== 'standby' || epoch <= volume.spec.epoch)
         throw refusal('Conflict', `cannot prepare ${name}`);
+      if (epoch < (volume.prepared ?? 0)) throw refusal('Conflict', `${name} is prepared for ${volume.prepared}`);
       volume.prepared = epoch;
-      return { epoch, clean: true, consistent: true, dataEpoch: volume.spec.epoch };
+      const { clean, consistent } = volume;
+      return { epoch, clean, consistent, dataEpoch: volume.spec.epoch };
     });
   }
 
@@ -224,6 +237,9 @@ export class SimulatedAgent implements AgentClient {
       state: 'Ready',
       attached: false,
       prepared: undefined,
+      since: spec.epoch,
+      clean: true,
+      consistent: true,
       links: new Map(),
       snapshots: new Map(),
       waiting: new Map(),
@@ -243,7 +259,9 @@ export class SimulatedAgent implements AgentClient {
       if (spec.epoch === before.epoch) throw refusal('Conflict', 'the role changes with a higher epoch only');
       if (spec.role === 'primary' && prepared !== spec.epoch) throw refusal('Conflict', 'it has not been prepared');
     }
-    volume.spec = spec;
+    const { arbiterKey = before.arbiterKey } = spec;
+    if (spec.role === 'primary' && before.role === 'standby') volume.since = spec.epoch;
+    volume.spec = { ...spec, ...(arbiterKey === undefined ? {} : { arbiterKey }) };
     const links = spec.mirrors.map(({ name: mirror }) => [mirror, volume.links.get(mirror) ?? 'Connecting'] as const);
     volume.links = new Map(links);
   }
@@ -265,6 +283,7 @@ export class SimulatedAgent implements AgentClient {
       peer !== undefined && !peer.down && standby?.spec.role === 'standby' && standby.spec.epoch === primary.spec.epoch;
     if (!up) {
       const was = primary.links.get(link.name);
+      if (was === 'InSync') this.#ask(name, primary, link, 'Outdated');
       primary.links.set(link.name, was === 'InSync' || was === 'Outdated' ? 'Outdated' : 'Connecting');
     }
     return primary.links.get(link.name) ?? 'Connecting';
@@ -276,7 +295,34 @@ export class SimulatedAgent implements AgentClient {
     if (!this.#cluster.linksProgress || peer?.down || standby?.spec.role !== 'standby') return;
     if (standby.spec.epoch !== primary.spec.epoch) return;
     const state = primary.links.get(link.name);
-    primary.links.set(link.name, state === 'Resyncing' || state === 'InSync' ? 'InSync' : 'Resyncing');
+    if (state === 'InSync') return;
+    primary.links.set(link.name, 'Resyncing');
+    if (state === 'Resyncing') this.#ask(name, primary, link, 'InSync');
+  }
+
+  /** Without an arbiter the answer is yes, at once. */
+  #ask(volume: string, primary: SimulatedVolume, { name }: MirrorSpec, state: 'InSync' | 'Outdated'): void {
+    const { uid, epoch, arbiterKey: key } = primary.spec;
+    const granted = () => {
+      if (state === 'InSync' && primary.spec.epoch === epoch && !this.down) primary.links.set(name, state);
+    };
+    const { arbiter } = this.#cluster;
+    if (arbiter === undefined || key === undefined) return granted();
+    void arbiter(this.node, { volume, uid, epoch, mirror: name, key }, state).then(
+      (answer) => answer === 'granted' && granted(),
+    );
+  }
+
+  /** Whether a primary has a link to the standby here. */
+  #isConnected(name: string, volume: SimulatedVolume): boolean {
+    return [...this.#cluster.agents.values()].some((agent) => {
+      const primary = agent.volumes.get(name);
+      if (agent.down || primary?.spec.role !== 'primary' || primary.spec.epoch !== volume.spec.epoch) return false;
+      return (
+        (volume.prepared ?? 0) <= primary.spec.epoch &&
+        primary.spec.mirrors.some(({ address }) => address === this.mirrorAddress)
+      );
+    });
   }
 
   #view(name: string, volume: SimulatedVolume): VolumeView {
@@ -299,8 +345,15 @@ export class SimulatedAgent implements AgentClient {
       pool: spec.pool,
       state: waits ? 'Suspended' : volume.state,
       nbd: `/run/understudy/nbd/${name}.sock`,
-      consistent: true,
-      clean: true,
+      consistent: spec.role === 'primary' || volume.consistent,
+      clean: spec.role === 'primary' || volume.clean,
+      arbiter: {
+        available: this.#cluster.arbiter !== undefined,
+        ...(spec.arbiterKey === undefined ? {} : { key: spec.arbiterKey }),
+      },
+      ...(spec.role === 'primary'
+        ? { primarySince: volume.since }
+        : { link: { connected: this.#isConnected(name, volume), state: 'InSync' as const } }),
       ...(volume.prepared === undefined ? {} : { prepared: volume.prepared }),
       attached: volume.attached,
       mirrors,

@@ -22,11 +22,16 @@ export const arbitratedCopySchema = z.object({
 export const arbiterRecordSchema = z.object({
   revision: z.int().min(1).meta({ description: 'Grows by one with each swap of this record.', format: 'int64' }),
   epoch: epochField('The epoch that the volume is in.'),
+  since: epochField('The epoch in which that node became the primary; it may have been given newer ones since.'),
   node: z.string().meta({ description: 'The node of the primary of this epoch.' }),
   copy: z.string().meta({ description: "The name of the primary's copy." }),
   copies: z
     .array(arbitratedCopySchema)
     .meta({ description: 'The other copies, as far as something was agreed of them.' }),
+  divergent: z.array(z.string()).meta({
+    description:
+      'Copies that may have acknowledged writes which the primary does not have; nothing is copied over them.',
+  }),
   lossAccepted: z
     .boolean()
     .optional()

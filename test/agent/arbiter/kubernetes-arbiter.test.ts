@@ -31,7 +31,7 @@ beforeEach(async () => {
     spec: { size: '1Gi', nodeName: 'node-a' },
   } as unknown as PrimaryVolume);
   uid = created.metadata.uid;
-  await setRecord({ revision: 1, epoch: 1, node: 'node-a', copy: 'origin', copies: [] });
+  await setRecord({ revision: 1, epoch: 1, since: 1, node: 'node-a', copy: 'origin', copies: [], divergent: [] });
   const file = join(folder, 'kubeconfig');
   writeFileSync(file, server.kubeconfig());
   clock = new ManualClock();

@@ -4,7 +4,7 @@ import { decideSwap, isSwapped, type RecordHolder } from '../../../agent/arbiter
 const question = { volume: 'pv-u', uid: 'u', epoch: 3, mirror: 'standby' };
 
 function holder(record: object | undefined = {}, uid = 'u'): RecordHolder {
-  const usual = { revision: 7, epoch: 3, node: 'node-a', copy: 'origin', copies: [] };
+  const usual = { revision: 7, epoch: 3, since: 3, node: 'node-a', copy: 'origin', copies: [], divergent: [] };
   return {
     metadata: { uid, resourceVersion: '41' },
     status: record === undefined ? {} : { arbiter: { ...usual, ...record } },

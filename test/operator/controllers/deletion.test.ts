@@ -235,7 +235,7 @@ test('deleting the mirror of a promoted copy leaves the data: it is the primary 
   const b = rig.cluster.agent('node-b');
   await b.prepare(name, 2);
   await b.putVolume(name, { ...b.volume(name).spec, role: 'primary', epoch: 2 });
-  await rig.waitForCondition(standbyMirrors, 'data-standby', 'Ready', 'False', 'Promoted');
+  await rig.waitForCondition(standbyMirrors, 'data-standby', 'Ready', 'False', 'SplitBrain');
   await remove('mirror');
   await rig.waitForGone(standbyMirrors, 'data-standby');
   expect(b.volumes.has(name)).toBe(true);

@@ -160,9 +160,12 @@ test('a promotion by hand is followed, not fought', async () => {
   await b.prepare(name, 2);
   await b.putVolume(name, { ...b.volume(name).spec, role: 'primary', epoch: 2 });
   const byHand = b.changes.length;
-  await rig.waitForCondition(standbyMirrors, 'data-standby', 'Ready', 'False', 'Promoted');
+  await waitFor(async () => (await rig.volume())?.status?.node === 'node-b', { timeoutMs: 5000 });
   await rig.waitForCondition(primaryVolumes, 'data', 'Ready', 'True');
   a.down = false;
+  // Nobody knows what it acknowledged meanwhile.
+  await rig.waitForCondition(standbyMirrors, 'data-standby', 'Ready', 'False', 'SplitBrain');
+  await rig.waitForCondition(primaryVolumes, 'data', 'SplitBrain', 'True');
   await waitFor(
     async () =>
       (await rig.volume())?.status?.copies?.some((copy) => copy.role === 'Former' && copy.state === 'Outdated'),

@@ -160,7 +160,7 @@ describe('what is wrong with an object holds up nothing else', () => {
     await world.settle();
     expect(world.condition('Ready', 'later')).toBe('False NotSupported');
     expect(world.condition('Ready', 'good')).toBe('True InSync');
-    expect(world.condition('FailoverReady', 'hopes')).toBe('False NotSupported');
+    expect(world.condition('FailoverReady', 'hopes')).toBe('False NoArbiter');
   });
 
   test('a refusal of an agent is passed on in its words', async () => {
