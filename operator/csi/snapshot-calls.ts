@@ -72,7 +72,9 @@ export class SnapshotCalls {
     checkMadeOverCsi(snapshot, 'delete');
     await this.#snapshots.delete(snapshot);
     const isBlocked = (now: Snapshot) => findCondition(now.status?.conditions, 'DeletionBlocked')?.reason === 'InUse';
-    const left = await this.#snapshots.waitFor(snapshot, isBlocked);
+    // What blocked an earlier call may be over, and its condition not renewed yet.
+    const isRepeated = snapshot.metadata.deletionTimestamp !== undefined;
+    const left = await this.#snapshots.waitFor(snapshot, (now) => !isRepeated && isBlocked(now));
     if (left === undefined) return {};
     const why = findCondition(left.status?.conditions, 'DeletionBlocked')?.message ?? 'its agent has not answered yet';
     const status = isBlocked(left) ? 'FAILED_PRECONDITION' : 'ABORTED';

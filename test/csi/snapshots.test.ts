@@ -7,6 +7,7 @@ import { readLoopDevices } from '../../agent/attach/host-state.ts';
 import { statusCode } from '../../common/csi/csi-error.ts';
 import { call, expectOk, type Problem, TwoAgents, view, volume } from '../agents/cluster.ts';
 import { leftovers, mountingImpossible } from '../support/mount-host.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { block, filesystem, refusal } from './support/csi-client.ts';
 import { csiConfig, Kubelet, optionsAt, reader } from './support/node.ts';
 
@@ -137,6 +138,35 @@ describe.skipIf(impossible)(`snapshots over CSI${impossible ? ` (skipped: ${impo
     b.csi.close();
     b = new Kubelet(agents.b);
     expect((await deletion('orphan')).status).toBe(204);
+  });
+
+  test.each(['staging', 'publishing'])('killed while %s, the agent does it when it is asked again', async (what) => {
+    await agents.inSync();
+    await snapshot(`killed-${what}`);
+    const handle = what === 'staging' ? `${volume}@killed-staging` : latest;
+    const begin = () =>
+      what === 'staging' ? b.stage(handle, filesystem(reader)) : b.publish(handle, what, filesystem(reader));
+    const file = join(agents.b.directory, 'state', 'csi', 'csi.json');
+    const cut = begin().then(
+      () => 'it was over before',
+      () => undefined,
+    );
+    await waitFor(async () => (await readFile(file, 'utf8')).includes(`killed-${what}`), {
+      timeoutMs: 30_000,
+      intervalMs: 1,
+    });
+    await agents.b.kill();
+    expect(await cut).toBeUndefined();
+    await agents.b.start();
+    b.csi.close();
+    b = new Kubelet(agents.b);
+    expect((await deletion(`killed-${what}`)).body.code).toBe('InUse');
+    await begin();
+    const target = what === 'staging' ? b.staging(handle) : b.target(what);
+    expect(await fileOf(target)).toBe(`killed-${what}`);
+    await (what === 'staging' ? b.unstage(handle) : b.unpublish(handle, what));
+    expect((await deletion(`killed-${what}`)).status).toBe(204);
+    expect(await leftovers(agents.b.directory)).toEqual([]);
   });
 
   test('a snapshot as a raw device refuses writes', async () => {

@@ -196,6 +196,16 @@ test('a volume grows, and never shrinks', async () => {
   expect((await unknown).code).toBe(statusCode.NOT_FOUND);
 });
 
+test('a volume in use does not grow, and the error says so', async () => {
+  const { volumeId } = await create('pvc-14');
+  const node = (await rig.volume('pvc-14'))?.status?.node ?? '';
+  rig.cluster.agent(node).fail('putVolume', 'InUse', 'volume is used by a pod', 1000);
+  const expand = client.controller.controllerExpandVolume({ volumeId, capacityRange: bytes(2 * gibibyte) });
+  const { code, details } = await refusal(expand);
+  expect(code).toBe(statusCode.FAILED_PRECONDITION);
+  expect(details).toMatch(/used by a pod/);
+}, 30_000);
+
 test('volumes are listed in pages', async () => {
   for (const name of ['pvc-a', 'pvc-b', 'pvc-c']) await create(name);
   const first = await client.controller.listVolumes({ maxEntries: 2 });
