@@ -83,10 +83,10 @@ async function makeSnapshot(): Promise<void> {
 }
 
 describe.skipIf(impossible)(`killed at any step${impossible ? ` (skipped: ${impossible})` : ''}`, () => {
-  for (const scenario of ['volume', 'snapshot', 'shared snapshot']) {
+  for (const scenario of ['volume', 'snapshot']) {
     for (const moment of moments) {
       test(`${moment} a step of mounting and unmounting a ${scenario}, a restarted agent leaves nothing behind`, async () => {
-        if (scenario !== 'volume') await makeSnapshot();
+        if (scenario === 'snapshot') await makeSnapshot();
         const names: string[] = [];
         for (let step = 0; ; step += 1) {
           if (scenario === 'volume') await source.createVolume('vol', volumeSize);
