@@ -33,8 +33,11 @@ export class BindingController {
   async reconcile(key: string): Promise<Result> {
     const slash = key.indexOf('/');
     const kind = key.slice(0, slash) as BindingKind;
+    const object = parseKeyText(key.slice(slash + 1));
+    // PersistentVolumes belong to no namespace: those of objects that are not seen here are heard of too.
+    if (!this.#context.caches.covers(object.namespace)) return { type: 'done' };
     for (let round = 0; round < maxRounds; round += 1) {
-      const worlds = await this.#facts.worlds(kind, parseKeyText(key.slice(slash + 1)));
+      const worlds = await this.#facts.worlds(kind, object);
       const actions = worlds.filter(mayAct).flatMap(planBinding);
       for (const action of actions) await this.#perform(action);
       if (actions.length === 0) return this.#next(worlds);

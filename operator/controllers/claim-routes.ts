@@ -69,7 +69,7 @@ function routeNode(caches: ClusterCaches, queues: Queues, before: Node | undefin
   queues.nodeLabels.add(name);
   const places = labelPlaces(caches.volumes.list(), caches.mirrors.list());
   for (const label of Object.keys(before?.metadata.labels ?? {})) {
-    const place = places.get(label);
+    const place = places.get(label)?.node;
     if (place !== undefined && place !== name) queues.nodeLabels.add(place);
   }
 }

@@ -32,7 +32,10 @@ export class ClusterCaches {
   readonly claims: ResourceCache<PersistentVolumeClaim>;
   readonly storageClasses: ResourceCache<StorageClass>;
 
+  readonly #namespace: string | undefined;
+
   constructor(options: Omit<CacheOptions<KubeObject>, 'resource'>) {
+    this.#namespace = options.scope.namespace;
     const follow = <T extends KubeObject>(resource: Resource<T>, labels: Pick<ListScope, 'labelSelector'> = {}) =>
       new ResourceCache<T>({
         ...options,
@@ -69,6 +72,11 @@ export class ClusterCaches {
       this.claims,
       this.storageClasses,
     ];
+  }
+
+  /** Whether the objects of a namespace are known here; what is missing in another one may well be there. */
+  covers(namespace: string | undefined): boolean {
+    return this.#namespace === undefined || this.#namespace === namespace;
   }
 
   /** Where things can be placed now. */

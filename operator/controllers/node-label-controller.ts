@@ -1,5 +1,5 @@
 import { isNotFound } from '../kube/kube-error.ts';
-import { labelPlaces, nodeLabelValue, planNodeLabels } from '../planning/node-labels.ts';
+import { labelPlaces, type NodeLabelPlan, planNodeLabels } from '../planning/node-labels.ts';
 import { type Node, nodes } from '../resources/core-kinds.ts';
 import type { ControllerContext } from './controller-context.ts';
 import type { Result } from './work-queue.ts';
@@ -20,19 +20,18 @@ export class NodeLabelController {
     const node = caches.nodes.get({ name: key });
     if (node === undefined) return { type: 'done' };
     const places = labelPlaces(caches.volumes.list(), caches.mirrors.list());
-    const { add, remove, waitsFor } = planNodeLabels(node, caches.nodes.list(), places);
-    if (add.length + remove.length > 0) {
+    const { add, remove, waitsFor } = planNodeLabels(node, caches.nodes.list(), places, (namespace) =>
+      caches.covers(namespace),
+    );
+    if (Object.keys(add).length + remove.length > 0) {
       await this.#patch(node, add, remove);
-      log.info({ node: key, add, remove }, 'labels of a node changed');
+      log.info({ node: key, add: Object.keys(add), remove }, 'labels of a node changed');
     }
     return waitsFor.length === 0 ? { type: 'done' } : { type: 'again', afterMs: intervals.transitionalMs };
   }
 
-  async #patch(node: Node, add: readonly string[], remove: readonly string[]): Promise<void> {
-    const labels = Object.fromEntries([
-      ...add.map((label) => [label, nodeLabelValue] as const),
-      ...remove.map((label) => [label, null] as const),
-    ]);
+  async #patch(node: Node, add: NodeLabelPlan['add'], remove: readonly string[]): Promise<void> {
+    const labels = { ...add, ...Object.fromEntries(remove.map((label) => [label, null])) };
     const { name, uid } = node.metadata;
     try {
       // The uid is a precondition: another Node of that name is looked at anew.

@@ -78,7 +78,7 @@ export function volumeBinding(volume: PrimaryVolume): WantedBinding {
     mountOptions: spec.value.mountOptions ?? [],
     storageClassName: spec.value.storageClassName ?? '',
     reclaimPolicy: spec.value.reclaimPolicy,
-    nodeLabel: { key: primaryLabel(volume), value: nodeLabelValue },
+    nodeLabel: { key: primaryLabel(volume), value: nodeLabelValue(volume) },
   };
 }
 
@@ -96,7 +96,7 @@ export function latestBinding(mirror: StandbyMirror, volume: PrimaryVolume | und
     volumeUid: volume.metadata.uid,
     capacityBytes: volume.status?.sizeBytes ?? parseQuantity(of.value.size),
     ...readOnlyOf(of.value),
-    nodeLabel: { key: standbyLabel(mirror), value: nodeLabelValue },
+    nodeLabel: { key: standbyLabel(mirror), value: nodeLabelValue(mirror) },
   };
 }
 

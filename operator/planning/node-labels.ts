@@ -13,7 +13,14 @@ import type { StandbyMirror } from '../resources/standby-mirror.ts';
  */
 const primaryPrefix = `primary.${group}/`;
 const standbyPrefix = `standby.${group}/`;
-export const nodeLabelValue = 'true';
+
+/**
+ * The value of a label is the namespace of its object: an operator that looks after some namespaces only leaves the labels
+ * of others alone.
+ */
+export function nodeLabelValue(object: { readonly metadata: { readonly namespace?: string } }): string {
+  return object.metadata.namespace ?? '';
+}
 
 export function primaryLabel(volume: PrimaryVolume): string {
   return primaryPrefix + hashOf(volume.metadata.uid);
@@ -28,46 +35,66 @@ function hashOf(uid: string): string {
   return createHash('sha256').update(uid).digest('hex').slice(0, 40);
 }
 
+export interface LabelPlace {
+  readonly node: string;
+  readonly value: string;
+}
+
 /** The node that each label belongs on. */
 export function labelPlaces(
   volumes: readonly PrimaryVolume[],
   mirrors: readonly StandbyMirror[],
-): ReadonlyMap<string, string> {
-  const places = new Map<string, string>();
-  for (const volume of volumes) if (volume.status?.node) places.set(primaryLabel(volume), volume.status.node);
-  for (const mirror of mirrors) if (mirror.status?.node) places.set(standbyLabel(mirror), mirror.status.node);
+): ReadonlyMap<string, LabelPlace> {
+  const places = new Map<string, LabelPlace>();
+  for (const volume of volumes) {
+    const node = volume.status?.node;
+    if (node !== undefined) places.set(primaryLabel(volume), { node, value: nodeLabelValue(volume) });
+  }
+  for (const mirror of mirrors) {
+    const node = mirror.status?.node;
+    if (node !== undefined) places.set(standbyLabel(mirror), { node, value: nodeLabelValue(mirror) });
+  }
   return places;
 }
 
 export interface NodeLabelPlan {
   readonly remove: readonly string[];
-  readonly add: readonly string[];
+  /** With their values. */
+  readonly add: Readonly<Record<string, string>>;
   /** Other nodes that have to lose a label before this one gets it. */
   readonly waitsFor: readonly string[];
 }
 
-/** What is to become of the labels of one node. What no volume or mirror stands for any more goes. */
-export function planNodeLabels(node: Node, nodes: readonly Node[], places: ReadonlyMap<string, string>): NodeLabelPlan {
+/**
+ * What is to become of the labels of one node. What no volume or mirror stands for any more goes.
+ * @param covers whether a namespace is looked after.
+ */
+export function planNodeLabels(
+  node: Node,
+  nodes: readonly Node[],
+  places: ReadonlyMap<string, LabelPlace>,
+  covers: (namespace: string) => boolean,
+): NodeLabelPlan {
   const { name } = node.metadata;
   const there = ourLabels(node);
-  const remove = there.filter((label) => places.get(label) !== name);
-  const missing = [...places].filter(([label, place]) => place === name && !there.includes(label));
+  const remove = Object.keys(there).filter((label) => places.get(label)?.node !== name && covers(there[label] ?? ''));
+  const missing = [...places].filter(([label, place]) => place.node === name && there[label] !== place.value);
   const others = nodes.filter(({ metadata }) => metadata.name !== name);
-  const blocked = new Map(
-    missing.flatMap(([label]) =>
-      others.filter((other) => ourLabels(other).includes(label)).map((other) => [label, other.metadata.name] as const),
-    ),
-  );
-  return {
-    remove,
-    add: missing.map(([label]) => label).filter((label) => !blocked.has(label)),
-    waitsFor: [...new Set(blocked.values())],
-  };
+  const add: Record<string, string> = {};
+  const waitsFor = new Set<string>();
+  for (const [label, { value }] of missing) {
+    const holders = others.filter((other) => ourLabels(other)[label] !== undefined);
+    for (const { metadata } of holders) waitsFor.add(metadata.name);
+    if (holders.length === 0) add[label] = value;
+  }
+  return { remove, add, waitsFor: [...waitsFor] };
 }
 
-function ourLabels(node: Node): string[] {
-  return Object.keys(node.metadata.labels ?? {}).filter(
-    (label) => label.startsWith(primaryPrefix) || label.startsWith(standbyPrefix),
+function ourLabels(node: Node): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(node.metadata.labels ?? {}).filter(
+      ([label]) => label.startsWith(primaryPrefix) || label.startsWith(standbyPrefix),
+    ),
   );
 }
 

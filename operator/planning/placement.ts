@@ -36,8 +36,8 @@ interface Obstacle {
 }
 
 /**
- * Chooses the node for a copy: the one that is named, or the first (by name) of those that the selector means, that have
- * what is needed and whose agents answer.
+ * Chooses the node for a copy: the one that is named, or, of those that the selector means, that have what is needed and
+ * whose agents answer, the one with the least promised in its pool (and of equal ones the first by name).
  */
 export function place(request: PlacementRequest, cluster: Cluster): Placement {
   if (request.nodeName !== undefined) {
@@ -46,7 +46,7 @@ export function place(request: PlacementRequest, cluster: Cluster): Placement {
   }
   const candidates = [...new Set(cluster.pools.map((pool) => pool.spec.node))]
     .filter((node) => matches(request.nodeSelector ?? {}, labelsOf(node, cluster)))
-    .sort();
+    .sort((a, b) => promisedOn(a, request, cluster) - promisedOn(b, request, cluster) || (a < b ? -1 : 1));
   const obstacles: string[] = [];
   for (const node of candidates) {
     const obstacle = obstacleOn(node, request, cluster) ?? unreachable(node, request, cluster);
@@ -55,6 +55,12 @@ export function place(request: PlacementRequest, cluster: Cluster): Placement {
   }
   const why = obstacles.length === 0 ? 'no node with a NodePool has these labels' : listNames(obstacles);
   return { ok: false, reason: 'NoFittingNode', message: `spec.nodeSelector fits no usable node (${why})` };
+}
+
+function promisedOn(node: string, request: PlacementRequest, cluster: Cluster): number {
+  return cluster.allocations
+    .filter((given) => given.node === node && given.pool === request.pool && given.owner !== request.owner)
+    .reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 function obstacleOn(node: string, request: PlacementRequest, cluster: Cluster): Obstacle | undefined {

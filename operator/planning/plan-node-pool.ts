@@ -2,7 +2,7 @@ import { type Finding, setConditions } from '../resources/conditions.ts';
 import { type NodePool, type NodePoolStatus, nodePools } from '../resources/node-pool.ts';
 import { describeViolations, validateSpec } from '../resources/validate-spec.ts';
 import { notReady } from './findings.ts';
-import type { Allocation } from './pools.ts';
+import { type Allocation, freeBytes } from './pools.ts';
 
 export interface NodePoolWorld {
   /** RFC 3339. */
@@ -22,13 +22,20 @@ export interface NodePoolWorld {
 export function planNodePool(world: NodePoolWorld): NodePoolStatus {
   const { pool, allocations, now } = world;
   const here = allocations.filter(({ node, pool: name }) => node === pool.spec.node && name === pool.spec.name);
+  const allocatedBytes = here.reduce((sum, { bytes }) => sum + bytes, 0);
+  const left = freeBytes(pool, allocations, '');
   const { generation } = pool.metadata;
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
     copies: here.length,
-    allocatedBytes: here.reduce((sum, { bytes }) => sum + bytes, 0),
+    allocatedBytes,
+    ...(left === undefined ? {} : percentOf(allocatedBytes, left + allocatedBytes)),
     conditions: setConditions(pool.status?.conditions, [readyFinding(world)], { now, generation }),
   };
+}
+
+function percentOf(bytes: number, capacity: number): Pick<NodePoolStatus, 'allocatedPercent'> {
+  return capacity > 0 ? { allocatedPercent: Math.ceil((100 * bytes) / capacity) } : {};
 }
 
 function readyFinding({ pool, pools, agent }: NodePoolWorld): Finding {

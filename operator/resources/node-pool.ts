@@ -36,6 +36,7 @@ export const nodePoolStatusSchema = z.object({
   observedGeneration: z.int().optional().meta({ description: 'The generation this status is about.', format: 'int64' }),
   copies: z.int().optional().meta({ description: 'Copies of volumes and buffers that are placed here.' }),
   allocatedBytes: bytesField('Bytes promised to them.').optional(),
+  allocatedPercent: z.int().optional().meta({ description: 'Their share of the capacity, if that is given.' }),
   conditions: conditionsField,
 });
 
@@ -71,6 +72,12 @@ export const nodePools: CustomResource<NodePoolSpec, NodePoolStatus> = {
     { name: 'Purpose', type: 'string', jsonPath: '.spec.purpose', description: 'What may be placed in it.' },
     { name: 'Copies', type: 'integer', jsonPath: '.status.copies', description: 'Copies and buffers placed in it.' },
     { name: 'Capacity', type: 'string', jsonPath: '.spec.capacity', description: 'What they may take in all.' },
+    {
+      name: 'Full%',
+      type: 'integer',
+      jsonPath: '.status.allocatedPercent',
+      description: 'The share of it that is promised.',
+    },
     ready(),
     { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'Time since its creation.' },
   ],

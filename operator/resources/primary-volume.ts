@@ -32,7 +32,7 @@ export const primaryVolumeSpecSchema = z.object({
     'The node on which the volume is created. After a failover, status.node says where it is.',
   ).optional(),
   nodeSelector: nodeSelectorField(
-    'Labels of the nodes on which it may be created: the first that has the pool is taken. Instead of nodeName.',
+    'Labels of the nodes on which it may be created: of those that have the pool, the one with the least in it is taken. Instead of nodeName.',
   ).optional(),
   pool: poolField('The pool, on that node, in which the volume lives.').default('main'),
   volumeMode: z
@@ -182,6 +182,12 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
   ],
   printerColumns: [
     { name: 'Node', type: 'string', jsonPath: '.status.node', description: 'Where the primary is.' },
+    {
+      name: 'Standby',
+      type: 'string',
+      jsonPath: '.status.copies[?(@.role=="Standby")].node',
+      description: 'Where its first standby is.',
+    },
     { name: 'Size', type: 'string', jsonPath: '.spec.size', description: 'The size of the volume.' },
     { name: 'Claim', type: 'string', jsonPath: '.status.claimName', description: 'What pods use it through.' },
     {

@@ -37,7 +37,7 @@ export const standbyMirrorSpecSchema = z.object({
     .meta({ description: 'The volume that is mirrored.' }),
   nodeName: nodeNameField('The node of the standby; never the node of another copy of the volume.').optional(),
   nodeSelector: nodeSelectorField(
-    'Labels of the nodes on which the standby may be created: the first that has the pool and no other copy is taken. Instead of nodeName.',
+    'Labels of the nodes on which the standby may be created: of those that have the pool and no other copy, the one with the least in it is taken. Instead of nodeName.',
   ).optional(),
   pool: poolField('The pool, on that node, in which the standby lives.').default('main'),
   mode: z.enum(['Synchronous', 'Asynchronous']).default('Synchronous').meta({
@@ -154,6 +154,27 @@ export const standbyMirrors: CustomResource<StandbyMirrorSpec, StandbyMirrorStat
       type: 'integer',
       jsonPath: '.status.buffer.snapshots',
       description: 'Snapshots that it keeps.',
+      priority: 1,
+    },
+    {
+      name: 'Missing',
+      type: 'integer',
+      jsonPath: '.status.dirtyBytes',
+      description: 'Bytes that the standby is known to miss.',
+      priority: 1,
+    },
+    {
+      name: 'Lag',
+      type: 'integer',
+      jsonPath: '.status.lagBytes',
+      description: 'Bytes on their way to the standby.',
+      priority: 1,
+    },
+    {
+      name: 'Claim',
+      type: 'string',
+      jsonPath: '.status.claimName',
+      description: 'What pods read its newest snapshot through.',
       priority: 1,
     },
     { name: 'Mode', type: 'string', jsonPath: '.spec.mode', description: 'Synchronous or asynchronous.', priority: 1 },

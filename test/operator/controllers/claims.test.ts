@@ -1,4 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { silentLog } from '../../../common/log.ts';
+import { applyManifest } from '../../../operator/kube/apply.ts';
 import { primaryLabel, standbyLabel } from '../../../operator/planning/node-labels.ts';
 import { nodes, pods } from '../../../operator/resources/core-kinds.ts';
 import { abandonAnnotation, finalizer } from '../../../operator/resources/group.ts';
@@ -6,6 +8,7 @@ import { primaryVolumes } from '../../../operator/resources/primary-volume.ts';
 import { snapshots } from '../../../operator/resources/snapshot.ts';
 import { standbyMirrors } from '../../../operator/resources/standby-mirror.ts';
 import { persistentVolumeClaims, persistentVolumes } from '../../../operator/resources/storage-kinds.ts';
+import { startOperator } from '../../../operator/start-operator.ts';
 import { nodeYaml, podYaml, poolYaml, snapshotYaml, volumeYaml } from '../../support/manifests.ts';
 import { OperatorRig } from '../../support/operator-rig.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -71,7 +74,7 @@ test('a volume becomes a PersistentVolume and a claim, bound to each other', asy
     },
     nodeAffinity: {
       required: {
-        nodeSelectorTerms: [{ matchExpressions: [{ key: await labelOfPrimary(), operator: 'In', values: ['true'] }] }],
+        nodeSelectorTerms: [{ matchExpressions: [{ key: await labelOfPrimary(), operator: 'In', values: ['shop'] }] }],
       },
     },
   });
@@ -122,7 +125,7 @@ test('a snapshot becomes one that is read-only, on the node that holds it; the m
   const latest = await rig.claim('data-standby-latest');
   expect((await rig.persistentVolume(latest?.spec.volumeName ?? ''))?.spec).toMatchObject({
     csi: { volumeHandle: `${name}@latest`, readOnly: true },
-    nodeAffinity: affinity(await labelOfStandby(), 'true'),
+    nodeAffinity: affinity(await labelOfStandby(), 'shop'),
   });
   await isOn(await labelOfStandby(), 'node-b');
 });
@@ -322,4 +325,33 @@ test('a snapshot that asks for none has no claim, until it does', async () => {
   await waitFor(async () => (await rig.claim('plain')) === undefined, { timeoutMs: 5000 });
   await waitFor(async () => (await rig.snapshot('plain'))?.status?.claimName === undefined, { timeoutMs: 5000 });
   expect(rig.cluster.agent('node-b').volume(await rig.agentVolume()).snapshots.size).toBe(1);
+});
+
+test('an operator for one namespace leaves what is of others alone', async () => {
+  await start();
+  await rig.mirroredVolume();
+  await rig.waitForCondition(primaryVolumes, 'data', 'Claimed', 'True');
+  const label = await labelOfPrimary();
+  await isOn(label, 'node-a');
+  await rig.stop();
+  const other = startOperator({
+    api: rig.api,
+    agents: rig.cluster.directory(),
+    log: silentLog,
+    namespace: 'default',
+    intervals: { transitionalMs: 20, idleMs: 40 },
+  });
+  await other.ready();
+  // It has looked at everything when it has answered for something of its own.
+  await applyManifest(rig.api, volumeYaml('own', { nodeName: 'node-a' }, ''), { namespace: 'default' });
+  await waitFor(
+    async () => (await rig.api.get(persistentVolumeClaims, { namespace: 'default', name: 'own' })) !== undefined,
+    {
+      timeoutMs: 5000,
+    },
+  );
+  await other.stop();
+  expect(await rig.nodesWith(label)).toEqual(['node-a']);
+  const made = await rig.persistentVolume((await rig.volume())?.status?.persistentVolumeName ?? '');
+  expect(made?.metadata.deletionTimestamp).toBeUndefined();
 });

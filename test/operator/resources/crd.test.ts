@@ -84,7 +84,7 @@ describe.each(kinds)('%s', (kind, resource) => {
 
   test('shows columns of fields that there are', () => {
     for (const { jsonPath } of definitionOf(kind).spec.versions[0]?.additionalPrinterColumns ?? []) {
-      const plain = jsonPath.replace(/\[\?\(@\.type=="\w+"\)\]/, '[]');
+      const plain = jsonPath.replace(/\[\?\(@\.\w+=="\w+"\)\]/, '[]');
       const paths = [...within(rootOf(kind))].map(([path]) => path);
       expect([...paths, '.metadata.creationTimestamp']).toContain(plain);
     }
