@@ -7,5 +7,5 @@ import type { PrimaryVolume } from '../resources/primary-volume.ts';
  * answered here a provisioner makes the node affinity of a PersistentVolume, and that can never change.
  */
 export function placesOf(volume: PrimaryVolume): readonly Topology[] {
-  return [{ segments: { [primaryLabel(volume)]: nodeLabelValue } }];
+  return [{ segments: { [primaryLabel(volume)]: nodeLabelValue(volume) } }];
 }
