@@ -18,6 +18,8 @@ const operatorMay = {
   planning: ['resources'],
   kube: ['resources'],
   'agent-client': ['resources'],
+  certificates: ['resources', 'kube'],
+  leader: ['resources', 'kube', 'agent-client'],
   controllers: ['resources', 'planning', 'kube', 'agent-client'],
   csi: ['resources', 'planning', 'kube'],
 };

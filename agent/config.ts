@@ -72,18 +72,38 @@ const poolSchema = z
     return z.NEVER;
   });
 
+const enrollmentSchema = z.strictObject({
+  /** Where the operator gives certificates. */
+  url: z.url({
+    protocol: /^https$/,
+    error: 'expected an address such as https://understudy-operator.understudy.svc:7074',
+  }),
+  /** The authorities, PEM: the operator keeps them in a ConfigMap. */
+  caFile: absolutePathSchema,
+  /** A service account token that is bound to this pod, as the kubelet projects it. */
+  tokenFile: absolutePathSchema,
+  /** Where this node's key and certificate are kept. */
+  directory: absolutePathSchema,
+});
+
 const tlsSchema = z
   .strictObject({
+    enrollment: enrollmentSchema.optional(),
     ca: absolutePathSchema.optional(),
     cert: absolutePathSchema.optional(),
     key: absolutePathSchema.optional(),
     insecure: z.literal(true).optional(),
   })
-  .transform(({ ca, cert, key, insecure }, context) => {
+  .transform(({ ca, cert, key, insecure, enrollment }, context) => {
     const noFile = ca === undefined && cert === undefined && key === undefined;
-    if (insecure && noFile) return { insecure };
-    if (!insecure && ca !== undefined && cert !== undefined && key !== undefined) return { ca, cert, key };
-    context.addIssue({ code: 'custom', message: 'needs ca, cert and key, or insecure: true alone' });
+    if (enrollment && noFile && !insecure) return { enrollment };
+    if (insecure && noFile && !enrollment) return { insecure };
+    if (!insecure && !enrollment && ca !== undefined && cert !== undefined && key !== undefined)
+      return { ca, cert, key };
+    context.addIssue({
+      code: 'custom',
+      message: 'needs ca, cert and key, or enrollment alone, or insecure: true alone',
+    });
     return z.NEVER;
   });
 
@@ -157,7 +177,9 @@ export const agentConfigSchema = z
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;
-export type TlsConfig = z.output<typeof tlsSchema>;
+/** Certificates in files, or none. */
+export type TlsConfig = Exclude<z.output<typeof tlsSchema>, { enrollment: unknown }>;
+export type EnrollmentConfig = z.output<typeof enrollmentSchema>;
 
 /** Without TLS everyone who can connect owns the volumes, so nobody outside this machine may be able to connect. */
 function checkLoopbackOnly(

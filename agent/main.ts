@@ -8,12 +8,12 @@ import { AgentMetrics } from './api/metrics.ts';
 import { createApi } from './api/server.ts';
 import { inClusterAccess, kubeconfigAccess } from './arbiter/kube-access.ts';
 import { KubernetesArbiter } from './arbiter/kubernetes-arbiter.ts';
+import { openCertificates } from './certificates.ts';
 import type { AgentConfig } from './config.ts';
 import { recallKubeletUses, serveKubelet } from './kubelet.ts';
 import { openMounts } from './mounts.ts';
 import { PendingMounts } from './pending-mounts.ts';
 import { StateLock } from './state-lock.ts';
-import { readTlsFiles, watchTlsFiles } from './tls-files.ts';
 import { startNbdGateway, startVolumes } from './volumes.ts';
 
 /** Requests under way have this long to finish; then their connections are cut. */
@@ -35,9 +35,12 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
   const { clock, log } = context;
   const started = new AsyncDisposableStack();
   try {
-    const tls = await readTlsFiles(config.tls);
+    const { version } = context;
+    const metrics = new AgentMetrics(version);
     const lock = await StateLock.acquire(config.stateDirectory);
     started.defer(() => lock.release());
+    const certificates = await openCertificates(config, context, metrics);
+    const tls = certificates.material;
     const arbiter = openArbiter(config, context);
     started.defer(() => arbiter?.close());
     const volumes = await startVolumes(config, tls, arbiter, context);
@@ -47,20 +50,14 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     const uses = config.csi && (await recallKubeletUses(config, volumes, context));
     const mounts = new PendingMounts();
     const apiLog = log.child({ component: 'api' });
-    const { version } = context;
-    const metrics = new AgentMetrics(version);
     const statistics = () => volumes.statistics();
     const app = await createApi({ volumes, mounts, version, tls, log: apiLog, metrics, statistics });
     started.defer(() => closeApi(app, clock));
     const api = await listen(app, parseAddress(config.api.listen));
-    const renewal = watchTlsFiles(config.tls, tls, {
-      clock,
-      log: apiLog,
-      onChange: (renewed) => {
-        renewCertificates(app.server, renewed);
-        void volumes.renewTls(renewed);
-        gateway?.renewTls(renewed);
-      },
+    const renewal = certificates.watch((renewed) => {
+      renewCertificates(app.server, renewed);
+      void volumes.renewTls(renewed);
+      gateway?.renewTls(renewed);
     });
     started.defer(() => renewal.cancel());
     log.info({ node: config.node, api, version }, 'the API answers; recovering volumes');

@@ -5,6 +5,9 @@ import type { Log } from '../common/log.ts';
 /** A little less than the 30 seconds after which Kubernetes kills a container. */
 const stopTimeoutMs = 25_000;
 
+/** What is told to end while it still starts, and cannot, is ended. */
+const startTimeoutMs = 10_000;
+
 /** Something that runs until it is told to stop. */
 export interface Service {
   readonly log: Log;
@@ -20,6 +23,8 @@ export interface Service {
  */
 export async function runService(start: () => Promise<Service>): Promise<void> {
   const signalled = untilSignal();
+  let started = false;
+  void signalled.then(() => systemClock.after(startTimeoutMs, () => started || process.exit(1)));
   let service: Service;
   try {
     service = await start();
@@ -27,6 +32,7 @@ export async function runService(start: () => Promise<Service>): Promise<void> {
     process.stderr.write(`understudy: ${describe(error)}\n`);
     process.exit(1);
   }
+  started = true;
   const { log } = service;
   process.on('uncaughtException', (error) => {
     log.error({ error }, 'a defect: ending the process');

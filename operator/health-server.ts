@@ -9,18 +9,36 @@ export interface HealthServer {
   stop(): Promise<void>;
 }
 
-/** /healthz (the process is alive), /readyz (everything was listed once, so it works), /metrics (Prometheus). */
+/** What the probes tell. */
+export interface Health {
+  /** What is wrong, or undefined. */
+  readonly trouble: string | undefined;
+  readonly role: 'leader' | 'standby';
+}
+
+export interface Probes {
+  /** Trouble: the process hangs, and should be started again. */
+  alive(): Health;
+  /** Trouble: it could not do its part now, as the leader or as the one that would take over. */
+  ready(): Health;
+}
+
+/** /healthz, /readyz, and /metrics in the Prometheus format. */
 export async function startHealthServer(
   listen: Address,
-  isReady: () => boolean,
+  probes: Probes,
   metrics: PrometheusMetrics,
 ): Promise<HealthServer> {
   const app = Fastify({ forceCloseConnections: true });
-  app.get('/healthz', () => ({ status: 'ok' }));
-  app.get('/readyz', async (_request, reply) => {
-    if (isReady()) return { status: 'ok' };
-    return await reply.code(503).send({ status: 'the Kubernetes API has not been read yet' });
-  });
+  for (const [path, probe] of [
+    ['/healthz', probes.alive],
+    ['/readyz', probes.ready],
+  ] as const) {
+    app.get(path, async (_request, reply) => {
+      const { trouble, role } = probe();
+      return await reply.code(trouble === undefined ? 200 : 503).send({ status: trouble ?? 'ok', role });
+    });
+  }
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.render()));
   try {
     await app.listen(listen);

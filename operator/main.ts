@@ -1,18 +1,22 @@
+import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { KubeConfig } from '@kubernetes/client-node';
 import { type Address, parseAddress } from '../common/address.ts';
 import type { Clock } from '../common/clock.ts';
 import { UnderstudyError } from '../common/errors.ts';
 import type { Log } from '../common/log.ts';
-import { type AgentDirectory, staticAgentDirectory } from './agent-client/agent-client.ts';
-import { HttpAgentClient } from './agent-client/http-agent-client.ts';
 import type { AgentTls } from './agent-client/http-request.ts';
+import { Agents } from './agents.ts';
+import { Certificates } from './certificates/certificates.ts';
 import type { OperatorConfig } from './config.ts';
 import type { CsiControllerOptions } from './csi/start-csi-controller.ts';
 import { startHealthServer } from './health-server.ts';
+import type { KubeApi } from './kube/kube-api.ts';
 import { RealKubeApi } from './kube/real-kube-api.ts';
 import { PrometheusMetrics } from './prometheus-metrics.ts';
-import { startOperator } from './start-operator.ts';
+import { Replica } from './replica.ts';
+import { parseDurationMs } from './resources/duration.ts';
 
 export interface RunOperatorOptions {
   readonly config: OperatorConfig;
@@ -35,24 +39,41 @@ export interface RunningOperator {
  */
 export async function runOperator({ config, version, clock, log }: RunOperatorOptions): Promise<RunningOperator> {
   const metrics = new PrometheusMetrics(version);
+  const identity = config.leaderElection?.identity ?? `${hostname()}_${randomBytes(5).toString('hex')}`;
   const api = new RealKubeApi(loadKubeConfig(config.kube), clock, {
     observe: (verb, status, seconds) => metrics.requested(verb, status, seconds),
-    userAgent: `understudy-operator/${version}`,
+    userAgent: `understudy-operator/${version} (${identity})`,
   });
-  const agents = await loadAgents(config, clock);
-  const operator = startOperator({ api, agents, clock, log, metrics, namespace: config.namespace });
-  metrics.useCensus(() => operator.census());
+  const tls = config.tls && (await readTls(config.tls));
   const started = new AsyncDisposableStack();
-  started.defer(() => operator.stop());
   try {
+    const agents = new Agents({ config, api, tls, clock, log });
+    started.defer(() => agents.stop());
+    const certificates = certificatesOf(config, { api, identity, clock, log, metrics, agents });
+    started.defer(() => certificates?.stop());
+    const replica = new Replica({
+      config,
+      identity,
+      api,
+      agents,
+      clock,
+      log,
+      metrics,
+      duties: certificates === undefined ? [] : [(writer) => certificates.manage(writer)],
+      trouble: () => certificates?.trouble,
+    });
+    metrics.useCensus(() => replica.census());
+    certificates?.start();
+    replica.start();
+    started.defer(() => replica.stop());
     const { health } = config;
-    const isReady = () => operator.isReady();
-    const server = health && (await startHealthServer(parseAddress(health.listen), isReady, metrics));
+    const server = health && (await startHealthServer(parseAddress(health.listen), replica, metrics));
     started.defer(() => server?.stop());
+    const isReady = () => replica.ready().trouble === undefined;
     const csi =
       config.csi && (await serveSideCars(config.csi, { api, version, isReady, clock, log }, config.namespace));
     started.defer(() => csi?.close());
-    log.info({ agents: agents.entries().map(({ node }) => node), health: server?.address }, 'operator started');
+    log.info({ identity, health: server?.address }, 'operator started');
     return { health: server?.address, stop: () => started.disposeAsync() };
   } catch (error) {
     await started.disposeAsync();
@@ -60,7 +81,10 @@ export async function runOperator({ config, version, clock, log }: RunOperatorOp
   }
 }
 
-/** gRPC is loaded only where there is a CSI controller service. */
+/**
+ * gRPC is loaded only where there is a CSI controller service. It answers in every replica: the side-cars that call it elect
+ * a leader of their own.
+ */
 async function serveSideCars(
   csi: NonNullable<OperatorConfig['csi']>,
   parts: Pick<CsiControllerOptions, 'api' | 'version' | 'isReady' | 'clock' | 'log'>,
@@ -68,6 +92,43 @@ async function serveSideCars(
 ): Promise<{ close(): Promise<void> }> {
   const { startCsiController } = await import('./csi/start-csi-controller.ts');
   return startCsiController({ ...parts, socket: csi.socket, defaultNamespace: csi.namespace, namespace });
+}
+
+function certificatesOf(
+  { certificates, enrollment, ownNamespace }: OperatorConfig,
+  parts: Pick<RunOperatorOptions, 'clock' | 'log'> & {
+    readonly api: KubeApi;
+    readonly identity: string;
+    readonly metrics: PrometheusMetrics;
+    readonly agents: Agents;
+  },
+): Certificates | undefined {
+  if (certificates === undefined || ownNamespace === undefined) return undefined;
+  const { metrics, agents, ...context } = parts;
+  return new Certificates({
+    ...context,
+    namespace: ownNamespace,
+    secret: certificates.secret,
+    configMap: certificates.configMap,
+    policy: {
+      authorityLifeMs: parseDurationMs(certificates.authorityLife),
+      leafLifeMs: parseDurationMs(certificates.life),
+      publishMs: parseDurationMs(certificates.publish),
+    },
+    enrollment: enrollment && {
+      listen: parseAddress(enrollment.listen),
+      rules: {
+        namespace: ownNamespace,
+        serviceAccount: enrollment.serviceAccount,
+        audience: enrollment.audience,
+      },
+      names: enrollment.names,
+    },
+    random: randomBytes,
+    onTls: (tls) => agents.renew(tls),
+    onAuthority: (expiresAtMs) => metrics.authority(expiresAtMs),
+    onEnrolled: (result) => metrics.enrolled(result),
+  });
 }
 
 function loadKubeConfig(config: OperatorConfig['kube']): KubeConfig {
@@ -93,17 +154,6 @@ function loadKubeConfig(config: OperatorConfig['kube']): KubeConfig {
   }
   kubeConfig.setCurrentContext(config.context);
   return kubeConfig;
-}
-
-async function loadAgents(config: OperatorConfig, clock: Clock): Promise<AgentDirectory> {
-  const tls = config.tls && (await readTls(config.tls));
-  return staticAgentDirectory(
-    config.agents.map(({ node, url, mirrorAddress }) => ({
-      node,
-      mirrorAddress,
-      client: new HttpAgentClient({ node, url, clock, tls: url.startsWith('https:') ? tls : undefined }),
-    })),
-  );
 }
 
 async function readTls(files: NonNullable<OperatorConfig['tls']>): Promise<AgentTls> {

@@ -95,6 +95,8 @@ function clean(schema: object): Schema {
   const result: Schema = {};
   for (const key of kept) if (source.has(key)) result[key] = source.get(key);
   dropWideBounds(result);
+  // API servers before 1.21 read it as null, and refuse the definition; the operator fills it in itself.
+  if (result.default === '') delete result.default;
   if (result['x-kubernetes-int-or-string'] === true) return intOrString(result);
   if (result['x-kubernetes-preserve-unknown-fields'] === true) return { ...result, type: 'object' };
   const literals = literalUnion(source.get('anyOf'));

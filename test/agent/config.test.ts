@@ -264,7 +264,7 @@ describe('tls', () => {
     '%s is incomplete or contradicts itself',
     (tls) => {
       expect(mistakesAfter('{ insecure: true }', tls)).toEqual([
-        'tls: needs ca, cert and key, or insecure: true alone',
+        'tls: needs ca, cert and key, or enrollment alone, or insecure: true alone',
       ]);
     },
   );

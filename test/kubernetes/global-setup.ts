@@ -8,6 +8,8 @@ export interface SharedControlPlane {
   source: string;
   version: string;
   hasControllerManager: boolean;
+  /** See ControlPlane. */
+  auditLog?: string;
   /** It is made of processes of ours, so that a test can have another one like it and do harm to that. */
   isOurs: boolean;
 }
@@ -27,8 +29,9 @@ export async function setup(project: TestProject): Promise<(() => Promise<void>)
     return undefined;
   }
   console.warn(`test/kubernetes runs on ${plane.source}`);
-  const { kubeconfig, kubectl, source, version, hasControllerManager } = plane;
+  const { kubeconfig, kubectl, source, version, hasControllerManager, auditLog } = plane;
   const isOurs = plane.apiServer !== undefined;
-  project.provide('controlPlane', { kubeconfig, kubectl, source, version, hasControllerManager, isOurs });
+  const shared = { kubeconfig, kubectl, source, version, hasControllerManager, isOurs };
+  project.provide('controlPlane', { ...shared, ...(auditLog === undefined ? {} : { auditLog }) });
   return () => plane.stop();
 }

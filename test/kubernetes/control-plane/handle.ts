@@ -10,6 +10,8 @@ export interface ControlPlane {
   version: string;
   /** Without it namespaces are never emptied and nothing is garbage-collected. */
   hasControllerManager: boolean;
+  /** Where the API server writes down who changed what; see audit-log.ts. */
+  auditLog?: string;
   /** Only where the API server is a process of ours. */
   apiServer?: ApiServerProcess;
   /** The processes that run for it. */

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Certificate } from '../../support/certificates.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { auditPolicy } from './audit-log.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import type { ControlPlane } from './handle.ts';
 import { makePki, type Pki } from './pki.ts';
@@ -69,6 +70,7 @@ async function start(binaries: Binaries, directory: string, daemons: Daemon[]) {
   const etcdUrl = `http://127.0.0.1:${etcdPort}`;
   run('etcd', etcdCommand(binaries.etcd, join(directory, 'etcd'), etcdUrl, `http://127.0.0.1:${peerPort}`));
 
+  await writeFile(join(directory, 'audit-policy.yaml'), JSON.stringify(auditPolicy));
   const startApiServer = async () => {
     const daemon = run('kube-apiserver', apiServerCommand(binaries.apiServer, directory, etcdUrl, apiPort));
     await waitForDaemon(daemon, async () => (await get(`${server}/readyz`, pki)) === 'ok');
@@ -92,6 +94,7 @@ async function start(binaries: Binaries, directory: string, daemons: Daemon[]) {
     kubectl: binaries.kubectl,
     version: versionOf(binaries.apiServer),
     hasControllerManager: binaries.controllerManager !== undefined,
+    auditLog: join(directory, 'audit.log'),
     pids: () => daemons.filter((daemon) => daemon.running()).map((daemon) => daemon.pid),
     apiServer: {
       kill: () => apiServer.stop('SIGKILL'),
@@ -138,6 +141,9 @@ function apiServerCommand(program: string, pki: string, etcd: string, port: numb
     '--service-account-issuer=https://kubernetes.default.svc',
     `--service-account-signing-key-file=${join(pki, 'sa.key')}`,
     `--service-account-key-file=${join(pki, 'sa.pub')}`,
+    `--audit-policy-file=${join(pki, 'audit-policy.yaml')}`,
+    `--audit-log-path=${join(pki, 'audit.log')}`,
+    '--audit-log-mode=blocking',
   ];
 }
 

@@ -14,6 +14,11 @@ export interface OperatorProcess {
   /** SIGTERM. */
   stop(): Promise<void>;
   start(): Promise<void>;
+  /** Stops and continues it, as a node that hangs. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
+  /** What its readiness probe answers; undefined if nothing. */
+  health(): Promise<{ ready: boolean; role: 'leader' | 'standby' } | undefined>;
+  metrics(): Promise<string>;
   /** Ends it and removes its files. */
   remove(): Promise<void>;
   logTail(): string;
@@ -22,7 +27,11 @@ export interface OperatorProcess {
 const program = join(projectDirectory, 'bin', 'understudy.ts');
 
 /** Starts an operator for a cluster, with the agents it may use. */
-export async function startOperator(kubeconfig: string, agents: readonly AgentProcess[]): Promise<OperatorProcess> {
+export async function startOperator(
+  kubeconfig: string,
+  agents: readonly AgentProcess[],
+  extra: object = {},
+): Promise<OperatorProcess> {
   const directory = await mkdtemp(join(tmpdir(), 'understudy-operator-'));
   const [port = 0] = await freePorts(1);
   const config = join(directory, 'operator.yaml');
@@ -30,6 +39,7 @@ export async function startOperator(kubeconfig: string, agents: readonly AgentPr
     kube: { kubeconfig },
     agents: agents.map(({ node, apiAddress, mirrorAddress }) => ({ node, url: `http://${apiAddress}`, mirrorAddress })),
     health: { listen: `127.0.0.1:${port}` },
+    ...extra,
   };
   // JSON is YAML.
   await writeFile(config, JSON.stringify(content, null, 2));
@@ -53,6 +63,16 @@ export async function startOperator(kubeconfig: string, agents: readonly AgentPr
     kill: async () => daemon?.stop('SIGKILL'),
     stop: async () => daemon?.stop('SIGTERM'),
     start,
+    signal: (signal) => void (daemon && process.kill(daemon.pid, signal)),
+    health: async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/readyz`, { signal: AbortSignal.timeout(2_000) }).catch(
+        () => undefined,
+      );
+      if (answer === undefined) return undefined;
+      const { role } = (await answer.json()) as { role: 'leader' | 'standby' };
+      return { ready: answer.ok, role };
+    },
+    metrics: async () => await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
     remove: async () => {
       await daemon?.stop('SIGTERM');
       await rm(directory, { recursive: true, force: true });
