@@ -65,6 +65,7 @@ export class StandbySession {
   #hello: Hello | undefined;
   #sequence = 0;
   #receivedBytes = 0;
+  #heardMs: number;
   #queuedBytes = 0;
   #paused = false;
   /** Operations that the device has not finished. */
@@ -85,6 +86,7 @@ export class StandbySession {
     this.#copy = copy;
     this.#log = log;
     this.#clock = clock;
+    this.#heardMs = clock.monotonicMs();
     connection.handle({
       received: (bytes) => this.#received(bytes),
       drained: () => undefined,
@@ -98,6 +100,11 @@ export class StandbySession {
 
   get inSync(): boolean {
     return this.#phase === 'inSync';
+  }
+
+  /** How long nothing has come from the primary, which sends something every few seconds. */
+  get silentMs(): number {
+    return this.#clock.monotonicMs() - this.#heardMs;
   }
 
   get resyncing(): boolean {
@@ -123,6 +130,7 @@ export class StandbySession {
 
   #received(bytes: Uint8Array): void {
     if (this.#phase === 'ended') return;
+    this.#heardMs = this.#clock.monotonicMs();
     try {
       const frames = this.#parser.push(bytes);
       if (this.#busy) {

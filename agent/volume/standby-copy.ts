@@ -13,6 +13,8 @@ import type { VolumeStack } from './volume-stack.ts';
 
 /** The internal snapshot of the last consistent image, kept while a resync overwrites it (rule 12). */
 const safetySnapshot = 'safety';
+/** A primary that is not heard of for so long, several of its heartbeats, hangs, or is cut off: its connection says nothing. */
+const silenceMs = 10_000;
 /** How long a resync waits for it. Below the acknowledgement timeout. */
 const safetyMs = 3_000;
 
@@ -61,7 +63,8 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     const session = this.#session;
     const peer = session?.hello?.mirror;
     const state = !session ? 'Connecting' : session.inSync ? 'InSync' : 'Resyncing';
-    return { connected: session !== undefined, ...(peer === undefined ? {} : { peer }), state };
+    const connected = session !== undefined && session.silentMs < silenceMs;
+    return { connected, ...(peer === undefined ? {} : { peer }), state };
   }
 
   async prepare(epoch: number): Promise<PrepareResult> {

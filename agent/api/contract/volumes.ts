@@ -121,7 +121,7 @@ export const volumeViewSchema = z.object({
   /** available: this agent has an arbiter. key: where that keeps its record of the volume, if it has one. */
   arbiter: z.object({ available: z.boolean(), key: z.string().optional() }).optional(),
   lastError: z.string().optional(),
-  /** A standby's view of its link to the primary. */
+  /** A standby's view of its link to the primary. connected: something has been heard of it in the last ten seconds. */
   link: z.object({ connected: z.boolean(), peer: z.string().optional(), state: mirrorStateSchema }).optional(),
   mirrors: z.array(mirrorViewSchema),
   snapshots: z.array(snapshotViewSchema),
