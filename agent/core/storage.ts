@@ -28,6 +28,8 @@ export interface RandomAccessFile {
 export interface OpenOptions {
   /** Create it with this size if it does not exist; without it, a missing file is NotFound. */
   readonly create?: { readonly size: number; readonly space: 'allocate' | 'sparse' };
+  /** Writes never hold up the calling thread, however slow the disk is; for files that nobody waits for. */
+  readonly background?: boolean;
 }
 
 /** One folder of files, addressed by plain names. Creation, renaming and removal are durable when they complete. */

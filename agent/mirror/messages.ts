@@ -13,7 +13,12 @@ export const helloSchema = z.object({
   blockSize: z.number().int().positive(),
   /** Grows with each link of this primary; an older link is closed before a newer one is answered. */
   generation: z.number().int().positive(),
+  /** Without it, synchronous. The standby must have said that it knows asynchronous mirrors. */
+  mode: z.enum(['synchronous', 'asynchronous']).optional(),
 });
+
+/** A position in the stream of an asynchronous mirror. */
+export const streamPositionSchema = z.object({ id: z.string(), position: z.number().int().min(0) });
 
 /** Standby → primary: what this copy holds. */
 export const welcomeSchema = z.object({
@@ -25,6 +30,10 @@ export const welcomeSchema = z.object({
   dataEpoch: z.number().int().min(0),
   /** The resync on which this copy's content is based; the primary's record of differences holds only for that one. */
   baseId: z.string().optional(),
+  /** What this agent knows beyond the first release: asynchronous, cascade, zstd. */
+  features: z.array(z.string()).optional(),
+  /** The entry that was the last to be applied here, and nothing behind it was. Unknown after an unclean end. */
+  stream: streamPositionSchema.optional(),
 });
 
 /** Standby → primary instead of a welcome. */
@@ -43,6 +52,8 @@ export const barrierSchema = z.object({
   attempt: z.string(),
   takenAt: z.string(),
   consistency: z.enum(['crash', 'filesystem']),
+  /** Not here, but behind this copy's mirrors of these names, one behind the other. */
+  via: z.array(z.string()).optional(),
 });
 
 /** What the barrier made; for a snapshot that was there already, what the earlier barrier made. */
@@ -64,6 +75,13 @@ export const resyncBeginSchema = z.object({ baseId: z.string(), epoch: z.number(
 
 export const inSyncSchema = z.object({ baseId: z.string(), epoch: z.number().int().positive() });
 
+/** Entries of the stream follow, the first one at the position after this one. */
+export const streamSchema = z.object({
+  baseId: z.string(),
+  epoch: z.number().int().positive(),
+  stream: streamPositionSchema,
+});
+
 export const failedSchema = z.object({ message: z.string() });
 
 export type Hello = z.output<typeof helloSchema>;
@@ -73,6 +91,8 @@ export type Barrier = z.output<typeof barrierSchema>;
 export type BarrierRecord = z.output<typeof barrierRecordSchema>;
 export type BarrierDone = z.output<typeof barrierDoneSchema>;
 export type ResyncBegin = z.output<typeof resyncBeginSchema>;
+export type StreamPosition = z.output<typeof streamPositionSchema>;
+export type StreamStart = z.output<typeof streamSchema>;
 export type InSync = z.output<typeof inSyncSchema>;
 
 export function encodeJson(message: object): Buffer {

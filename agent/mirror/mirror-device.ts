@@ -1,25 +1,28 @@
-import type { Clock, Timer } from '../../common/clock.ts';
+import type { Clock } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
-import type { MirrorView } from '../api/contract/volumes.ts';
+import type { MirrorSpec, MirrorView } from '../api/contract/volumes.ts';
 import type { BlockDevice, Completion, Extent, WriteOptions, WriteZeroesOptions } from '../core/block-device.ts';
 import { overlaps, type Range } from '../core/range.ts';
 import { Acknowledgement } from './acknowledgement.ts';
 import type { Arbiter } from './arbiter.ts';
+import { AsyncMirror } from './async-mirror.ts';
 import type { IntentBitmap } from './intent-bitmap.ts';
+import { IntentCheckpoint } from './intent-checkpoint.ts';
 import type { Barrier, BarrierRecord } from './messages.ts';
+import type { Announcement, Mirror } from './mirror.ts';
 import { MirrorLink } from './mirror-link.ts';
-import type { Connector, MirrorRecord, MirrorTiming, VolumeIdentity } from './mirror-link-options.ts';
+import {
+  type Connector,
+  defaultQueueBytes,
+  type MirrorRecord,
+  type MirrorTiming,
+  type OpenedJournal,
+  type VolumeIdentity,
+} from './mirror-link-options.ts';
+import { applyTo, type Operation } from './operation.ts';
 import { RateLimit } from './rate-limit.ts';
-
-export interface MirrorSpec {
-  readonly name: string;
-  readonly address: string;
-  readonly mode: 'synchronous' | 'asynchronous';
-  /** Instead of the limit for all mirrors. */
-  readonly resyncBytesPerSecond?: number | undefined;
-}
 
 export interface MirrorDeviceOptions {
   readonly base: BlockDevice;
@@ -35,34 +38,23 @@ export interface MirrorDeviceOptions {
   readonly resyncBytesPerSecond?: number | undefined;
   /** Writes the records of all mirrors down; durable when it resolves. */
   readonly persist: (records: readonly MirrorRecord[]) => Promise<void>;
+  /** Opens the journal of an asynchronous mirror, or makes it; without one it lives in memory. */
+  readonly openJournal?: (spec: MirrorSpec) => Promise<OpenedJournal | undefined>;
+  /** Bytes of an asynchronous mirror's stream in memory. */
+  readonly queueBytes?: number;
+  /** Of a standby (a cascade): whether it is the image of one moment now. A primary always is. */
+  readonly standby?: { readonly orderly: boolean };
   readonly onFenced: (message: string) => void;
   /** The local disk failed for good. */
   readonly onFailed: (message: string) => void;
 }
 
-type Operation =
-  | {
-      readonly kind: 'write';
-      readonly offset: number;
-      readonly length: number;
-      readonly data: Uint8Array;
-      readonly fua: boolean;
-    }
-  | {
-      readonly kind: 'zero' | 'trim';
-      readonly offset: number;
-      readonly length: number;
-      readonly keepAllocated: boolean;
-      readonly fua: boolean;
-    };
-
-const checkpointMs = 2_000;
-
 /**
- * Fans every write of a primary out to its standbys.
+ * Fans every write out to the mirrors of this copy: of a primary to its standbys, of a standby to the copies behind it.
  *
  * Invariants
  * - A write reaches the local device and the standbys in the same order; which order is decided in one place, #issue.
+ * - A mark (`inOrder`) takes its place among the writes like one of them.
  * - It is issued only after the write-intent bits of its regions are on stable storage.
  * - It completes when the local device is done and every standby that is needed holds it; FLUSH and FUA when they have
  *   it on stable storage.
@@ -76,18 +68,16 @@ export class MirrorDevice implements BlockDevice {
   readonly #base: BlockDevice;
   readonly #intent: IntentBitmap;
   #identity: VolumeIdentity;
-  readonly #links = new Map<string, MirrorLink>();
-  #linkList: readonly MirrorLink[] = [];
-  /** Operations that wait for their intent bits or for the gate, in order. */
-  #waiting: { operation: Operation; resolve: (completion: Completion) => void; reject: (error: unknown) => void }[] =
-    [];
+  readonly #mirrors = new Map<string, Mirror>();
+  #mirrorList: readonly Mirror[] = [];
+  /** Operations and marks that wait for intent bits or for the gate, in order. */
+  #waiting: Waiting[] = [];
   #gateClosed = false;
   #gateWaiters: (() => void)[] = [];
   /** Operations that the local device has not finished. */
   readonly #localPending = new Set<Range>();
   #unusable: UnderstudyError | undefined;
-  #checkpoint: Timer | undefined;
-  #checkpointing = false;
+  readonly #checkpoint: IntentCheckpoint;
 
   constructor(options: MirrorDeviceOptions) {
     this.#options = options;
@@ -96,27 +86,35 @@ export class MirrorDevice implements BlockDevice {
     this.#identity = options.identity;
     this.size = options.base.size;
     this.blockSize = options.base.blockSize;
-  }
-
-  /** Starts the mirrors. `afterCrash`: the regions of the write-intent bitmap may differ on every standby. */
-  start(mirrors: readonly MirrorSpec[], records: readonly MirrorRecord[]): void {
-    const suspect = [...this.#intent.ranges()];
-    for (const spec of mirrors)
-      this.#addLink(
-        spec,
-        records.find((record) => record.name === spec.name),
-        suspect,
-      );
-    this.#intent.touchAll();
-    this.#gateClosed = this.#linkList.some((link) => link.suspends);
-    for (const link of this.#linkList) link.start();
-    this.#scheduleCheckpoint();
+    const { intent, clock, log } = options;
+    const mirrors = () => this.#mirrorList;
+    this.#checkpoint = new IntentCheckpoint({ intent, mirrors, flush: () => this.flush(), clock, log });
   }
 
   /**
-   * Adds, removes and re-addresses mirrors; those that stay as they are keep their links. In a newer epoch, or if
-   * `relink` says so, every link is made anew; what was needed before stays needed until the new link, or the arbiter, says
-   * otherwise.
+   * Starts the mirrors; the regions of the write-intent bitmap may differ on every standby.
+   * `journals`: those of asynchronous mirrors, opened.
+   */
+  start(
+    mirrors: readonly MirrorSpec[],
+    records: readonly MirrorRecord[],
+    journals: ReadonlyMap<string, OpenedJournal> = new Map(),
+  ): void {
+    for (const spec of mirrors)
+      this.#add(
+        spec,
+        records.find((record) => record.name === spec.name),
+        journals.get(spec.name),
+      );
+    this.#intent.touchAll();
+    this.#gateClosed = this.#mirrorList.some((mirror) => mirror.suspends);
+    for (const mirror of this.#mirrorList) mirror.start();
+    this.#checkpoint.start();
+  }
+
+  /**
+   * Adds, removes and changes mirrors; those that stay as they are keep their links. In a newer epoch, or if `relink` says
+   * so, every link is made anew; what was needed before stays needed until the new link, or the arbiter, says otherwise.
    * @throws UnderstudyError Fenced; Unavailable (a standby that is needed cannot be given up now; try again)
    */
   async setMirrors(
@@ -125,32 +123,51 @@ export class MirrorDevice implements BlockDevice {
   ): Promise<void> {
     this.#identity = { ...this.#identity, epoch };
     const wanted = new Map(mirrors.map((spec) => [spec.name, spec]));
-    const replaced = new Map<string, MirrorLink>();
-    for (const link of this.#linkList) {
-      const spec = wanted.get(link.name);
-      const stays = spec && spec.address === link.address && spec.mode === link.mode && link.epoch === epoch;
-      if (stays && !relink) {
-        link.limitResync(spec.resyncBytesPerSecond ?? this.#options.resyncBytesPerSecond);
-        continue;
+    const known = new Map<string, MirrorRecord>();
+    for (const mirror of this.#mirrorList) {
+      const spec = wanted.get(mirror.spec.name);
+      if (spec?.mode === mirror.spec.mode) {
+        await this.#change(mirror, spec, relink);
+      } else {
+        await this.#drop(mirror);
+        known.set(mirror.spec.name, { ...mirror.record, needed: false });
       }
-      if (spec) replaced.set(link.name, link);
-      else await link.release(epoch);
-      if (spec) continue;
-      this.#links.delete(link.name);
-      this.#linkList = [...this.#links.values()];
-      await link.stop();
     }
     for (const spec of mirrors) {
-      const before = replaced.get(spec.name);
-      if (this.#links.has(spec.name) && !before) continue;
-      // A link that is made anew has no record of what its standby missed while it was down: the bitmap has it.
-      const link = this.#addLink(spec, before?.record, [...this.#intent.ranges()]);
-      before?.handOver(link);
-      await before?.stop();
-      link.start();
+      if (this.#mirrors.has(spec.name)) continue;
+      this.#add(spec, known.get(spec.name), await this.#openJournal(spec)).start();
     }
     await this.#persist();
     this.#changed();
+  }
+
+  /** The mirror stays one, of the same mode. */
+  async #change(mirror: Mirror, spec: MirrorSpec, relink: boolean): Promise<void> {
+    mirror.limitResync(spec.resyncBytesPerSecond ?? this.#options.resyncBytesPerSecond);
+    if (!relink && mirror.epoch === this.#identity.epoch && linkOf(mirror.spec) === linkOf(spec)) return;
+    if (mirror instanceof AsyncMirror) {
+      const sameJournal = JSON.stringify(mirror.spec.journal) === JSON.stringify(spec.journal);
+      if (sameJournal) return mirror.change(spec, this.#identity);
+      await mirror.remove();
+      const journal = await this.#openJournal(spec);
+      return this.#add(spec, mirror.record, journal).start();
+    }
+    // A link that is made anew has no record of what its standby missed while it was down: the bitmap has it.
+    const next = this.#add(spec, mirror.record, undefined);
+    if (mirror instanceof MirrorLink && next instanceof MirrorLink) mirror.handOver(next);
+    await mirror.stop();
+    next.start();
+  }
+
+  async #drop(mirror: Mirror): Promise<void> {
+    await mirror.release(this.#identity.epoch);
+    this.#mirrors.delete(mirror.spec.name);
+    this.#mirrorList = [...this.#mirrors.values()];
+    await mirror.remove();
+  }
+
+  async #openJournal(spec: MirrorSpec): Promise<OpenedJournal | undefined> {
+    return spec.mode === 'asynchronous' ? this.#options.openJournal?.(spec) : undefined;
   }
 
   /** Instead of `start`, for a copy that was found unusable before. */
@@ -159,26 +176,27 @@ export class MirrorDevice implements BlockDevice {
   }
 
   get mirrors(): MirrorView[] {
-    return this.#linkList.map((link) => link.view());
+    return this.#mirrorList.map((mirror) => mirror.view());
   }
 
   /** True while writes wait for a standby. */
   get suspended(): boolean {
-    return this.#gateClosed || this.#linkList.some((link) => link.suspends);
+    return this.#gateClosed || this.#mirrorList.some((mirror) => mirror.suspends);
   }
 
   /** Takes a snapshot on a mirror's standby at this point of the write stream. @throws NotFound, NotReady, and the standby's reason */
   async barrier(mirror: string, barrier: Barrier): Promise<BarrierRecord> {
-    return this.#link(mirror).barrier(barrier);
+    return this.#mirror(mirror).barrier(barrier);
   }
 
   /**
-   * Begins to compare the copies of a mirror, or of all of them, under live writes; see their views.
+   * Begins to compare the copies of a synchronous mirror, or of all of them, under live writes; see their views.
    * @throws UnderstudyError NotFound, Invalid (there is none), NotReady (not in sync), Conflict (under way already)
    */
   verify(request: VerificationRequest): void {
     const links = this.#linksFor(request.mirror);
-    if (links.length === 0) throw new UnderstudyError('Invalid', `volume ${this.#identity.volume} has no mirrors`);
+    if (links.length === 0)
+      throw new UnderstudyError('Invalid', `volume ${this.#identity.volume} has no synchronous mirror to verify`);
     for (const link of links) link.verify(request);
   }
 
@@ -187,14 +205,39 @@ export class MirrorDevice implements BlockDevice {
     for (const link of this.#linksFor(mirror)) link.stopVerification();
   }
 
+  /** The copies of an asynchronous mirror differ by what is on its way. */
   #linksFor(mirror: string | undefined): readonly MirrorLink[] {
-    return mirror === undefined ? this.#linkList : [this.#link(mirror)];
+    const mirrors = mirror === undefined ? this.#mirrorList : [this.#mirror(mirror)];
+    return mirrors.filter((each) => each instanceof MirrorLink);
   }
 
-  #link(mirror: string): MirrorLink {
-    const link = this.#links.get(mirror);
-    if (link) return link;
-    throw new UnderstudyError('NotFound', `volume ${this.#identity.volume} has no mirror ${mirror}`);
+  #mirror(name: string): Mirror {
+    const mirror = this.#mirrors.get(name);
+    if (mirror) return mirror;
+    throw new UnderstudyError('NotFound', `volume ${this.#identity.volume} has no mirror ${name}`);
+  }
+
+  /** A standby has learnt of a newer epoch: the copies behind it do as well. */
+  adoptEpoch(epoch: number): void {
+    if (epoch === this.#identity.epoch) return;
+    this.#identity = { ...this.#identity, epoch };
+    for (const mirror of this.#mirrorList)
+      if (mirror instanceof AsyncMirror) mirror.change(mirror.spec, this.#identity);
+  }
+
+  /** Calls back behind every operation that came before, and in front of all that come after. */
+  inOrder<Result>(run: () => Promise<Result>): Promise<Result> {
+    if (this.#waiting.length === 0) return run();
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ run: () => void run().then(resolve, reject), reject });
+    });
+  }
+
+  /** From here on the source of the mirrors is the image of no moment, or is again. */
+  announce(what: Announcement): Promise<void> {
+    return this.inOrder(async () => {
+      for (const mirror of this.#mirrorList) mirror.announce(what);
+    });
   }
 
   /** From now on every operation fails: a newer epoch exists. */
@@ -229,10 +272,9 @@ export class MirrorDevice implements BlockDevice {
     if (this.#unusable) throw this.#unusable;
     if (this.#gateClosed) return this.#gate().then(() => this.flush());
     let acknowledgement: Acknowledgement | undefined;
-    for (const link of this.#linkList) {
-      if (!link.needed) continue;
-      acknowledgement ??= new Acknowledgement();
-      link.flush(acknowledgement);
+    for (const mirror of this.#mirrorList) {
+      if (mirror.needed) acknowledgement ??= new Acknowledgement();
+      mirror.flush(mirror.needed ? acknowledgement : undefined);
     }
     return this.#alongside(
       acknowledgement,
@@ -245,11 +287,11 @@ export class MirrorDevice implements BlockDevice {
   }
 
   async close(): Promise<void> {
-    this.#checkpoint?.cancel();
-    await this.#settleInTime();
-    const links = this.#linkList;
+    this.#checkpoint.stop();
+    if (!this.#unusable) await this.#checkpoint.settle(this.#options.timing.acknowledgementTimeoutMs / 2);
+    const mirrors = this.#mirrorList;
     this.#giveUp(new UnderstudyError('Closed', `volume ${this.#identity.volume} has been closed`));
-    for (const link of links) await link.stop();
+    for (const mirror of mirrors) await mirror.stop();
     await this.#intent.flush().catch(() => undefined);
     await this.#intent.close();
     await this.#base.close();
@@ -259,16 +301,22 @@ export class MirrorDevice implements BlockDevice {
 
   #submit(operation: Operation): Completion {
     if (this.#unusable) throw this.#unusable;
-    if (this.#linkList.length === 0) return this.#issue(operation);
+    if (this.#mirrorList.length === 0) return this.#issue(operation);
     const mayGo =
       !this.#gateClosed && this.#waiting.length === 0 && this.#intent.touch(operation.offset, operation.length);
     return mayGo ? this.#issue(operation) : this.#enqueue(operation);
   }
 
   #enqueue(operation: Operation): Promise<void> {
-    const issued = new Promise<Completion>((resolve, reject) => this.#waiting.push({ operation, resolve, reject }));
+    const issued = Promise.withResolvers<void>();
+    const run = () => {
+      const completion = this.#issue(operation);
+      if (completion) completion.then(issued.resolve, issued.reject);
+      else issued.resolve();
+    };
+    this.#waiting.push({ operation, run, reject: issued.reject });
     this.#prepare(operation);
-    return issued as Promise<void>;
+    return issued.promise;
   }
 
   #prepare({ offset, length }: Operation): void {
@@ -283,11 +331,12 @@ export class MirrorDevice implements BlockDevice {
     while (!this.#gateClosed) {
       const head = this.#waiting[0];
       if (!head) return;
+      const { operation } = head;
       // A checkpoint may have cleared the bit again while the operation waited.
-      if (!this.#intent.touch(head.operation.offset, head.operation.length)) return this.#prepare(head.operation);
+      if (operation && !this.#intent.touch(operation.offset, operation.length)) return this.#prepare(operation);
       this.#waiting.shift();
       try {
-        head.resolve(this.#issue(head.operation));
+        head.run();
       } catch (error) {
         head.reject(error);
       }
@@ -296,32 +345,20 @@ export class MirrorDevice implements BlockDevice {
 
   /** Gives the operation to the local device and to every standby. The one place that decides their order. */
   #issue(operation: Operation): Completion {
-    const local = this.#guard(() => this.#applyLocally(operation), operation);
+    const local = this.#guard(() => applyTo(this.#base, operation), operation);
     let acknowledgement: Acknowledgement | undefined;
-    for (const link of this.#linkList) {
-      const needed = link.needed;
+    for (const mirror of this.#mirrorList) {
+      const { needed } = mirror;
       if (needed) acknowledgement ??= new Acknowledgement();
       if (operation.kind === 'write') {
-        link.forwardWrite(operation.offset, operation.data, operation.fua, needed ? acknowledgement : undefined);
+        mirror.forwardWrite(operation.offset, operation.data, operation.fua, needed ? acknowledgement : undefined);
       } else {
         const keepAllocated = operation.kind === 'zero' && operation.keepAllocated;
-        link.forwardZeroes(operation, keepAllocated, operation.fua, needed ? acknowledgement : undefined);
+        mirror.forwardZeroes(operation, keepAllocated, operation.fua, needed ? acknowledgement : undefined);
       }
     }
     if (local) this.#track(operation, local);
     return this.#alongside(acknowledgement, local);
-  }
-
-  #applyLocally(operation: Operation): Completion {
-    const { offset, length } = operation;
-    switch (operation.kind) {
-      case 'write':
-        return this.#base.write(offset, operation.data, operation.fua ? { fua: true } : undefined);
-      case 'zero':
-        return this.#base.writeZeroes(offset, length, operation);
-      case 'trim':
-        return this.#base.trim(offset, length);
-    }
   }
 
   /** Runs an operation of the local device and takes note of its failure. */
@@ -335,7 +372,7 @@ export class MirrorDevice implements BlockDevice {
 
   /** After a failed write the range may hold anything, while the standbys hold the new content: both are told apart. */
   #localFailure(error: unknown, range: Range | undefined): never {
-    if (range) for (const link of this.#linkList) link.differs(range);
+    if (range) for (const mirror of this.#mirrorList) mirror.differs(range);
     if (errorCode(error) === 'Io') this.#failed(errorMessage(error));
     throw error;
   }
@@ -367,7 +404,7 @@ export class MirrorDevice implements BlockDevice {
 
   /** A standby came, went, or is no longer needed. */
   #changed(): void {
-    if (!this.#gateClosed || this.#linkList.some((link) => link.suspends)) return;
+    if (!this.#gateClosed || this.#mirrorList.some((mirror) => mirror.suspends)) return;
     this.#openGate();
   }
 
@@ -394,40 +431,49 @@ export class MirrorDevice implements BlockDevice {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const { reject } of waiting) reject(error);
-    for (const link of this.#linkList) {
-      link.abandon(error);
-      void link.stop();
+    for (const mirror of this.#mirrorList) {
+      mirror.abandon(error);
+      void mirror.stop();
     }
     this.#openGate();
   }
 
-  // --- Links and checkpoints ------------------------------------------------------------------------------------
+  // --- Mirrors --------------------------------------------------------------------------------------------------
 
-  #addLink(spec: MirrorSpec, record: MirrorRecord | undefined, suspect: readonly Range[]): MirrorLink {
-    const { connect, arbiter, clock, timing, log, newBaseId } = this.#options;
-    const link = new MirrorLink({
+  #add(spec: MirrorSpec, record: MirrorRecord | undefined, journal: OpenedJournal | undefined): Mirror {
+    const { connect, arbiter, clock, timing, log, newBaseId, standby, resyncBytesPerSecond } = this.#options;
+    const common = {
       identity: this.#identity,
-      address: spec.address,
-      mode: spec.mode,
+      spec,
       record: record ?? { name: spec.name, scanned: false, needed: false },
       base: this.#base,
-      suspect,
-      limit: new RateLimit(clock, spec.resyncBytesPerSecond ?? this.#options.resyncBytesPerSecond),
+      limit: new RateLimit(clock, spec.resyncBytesPerSecond ?? resyncBytesPerSecond),
       connect,
       arbiter,
       clock,
       timing,
       log,
       newBaseId,
-      localWritePending: (range) => this.#hasLocalPending(range),
+      localWritePending: (range: Range) => this.#hasLocalPending(range),
       persist: () => this.#persist(),
-      markSuspect: (ranges) => this.#markSuspect(ranges),
-      onFenced: (message) => this.fence(message),
+      markSuspect: (ranges: readonly Range[]) => this.#markSuspect(ranges),
+      onFenced: (message: string) => this.fence(message),
       onChange: () => this.#changed(),
-    });
-    this.#links.set(spec.name, link);
-    this.#linkList = [...this.#links.values()];
-    return link;
+    };
+    const mirror =
+      spec.mode === 'synchronous'
+        ? new MirrorLink({ ...common, suspect: [...this.#intent.ranges()] })
+        : new AsyncMirror({
+            ...common,
+            suspects: () => this.#intent.ranges(),
+            journal,
+            queueBytes: this.#options.queueBytes ?? defaultQueueBytes,
+            orderly: standby?.orderly ?? true,
+            fences: standby === undefined,
+          });
+    this.#mirrors.set(spec.name, mirror);
+    this.#mirrorList = [...this.#mirrors.values()];
+    return mirror;
   }
 
   #hasLocalPending(range: Range): boolean {
@@ -436,58 +482,23 @@ export class MirrorDevice implements BlockDevice {
   }
 
   #persist(): Promise<void> {
-    return this.#options.persist(this.#linkList.map((link) => ({ ...link.record })));
+    return this.#options.persist(this.#mirrorList.map((mirror) => ({ ...mirror.record })));
   }
 
   async #markSuspect(ranges: readonly Range[]): Promise<void> {
     await Promise.all(ranges.map(({ offset, length }) => this.#intent.prepare(offset, length)));
     for (const { offset, length } of ranges) this.#intent.touch(offset, length);
   }
+}
 
-  #scheduleCheckpoint(): void {
-    this.#checkpoint = this.#options.clock.after(checkpointMs, () => {
-      void this.#runCheckpoint().finally(() => {
-        if (!this.#unusable) this.#scheduleCheckpoint();
-      });
-    });
-  }
+/** What a link depends on. */
+function linkOf({ resyncBytesPerSecond: _, ...spec }: MirrorSpec): string {
+  return JSON.stringify(spec);
+}
 
-  /** Syncs every copy and clears the intent bits of regions that have been quiet since (rule 8). */
-  async #runCheckpoint(): Promise<void> {
-    const settled = this.#linkList.length > 0 && this.#linkList.every((link) => link.inSync);
-    if (this.#checkpointing || !settled || !this.#intent.checkpointWanted) return;
-    this.#checkpointing = true;
-    this.#intent.beginCheckpoint();
-    try {
-      await this.flush();
-      // A standby that was lost meanwhile and given up did not sync.
-      if (this.#linkList.every((link) => link.inSync)) this.#intent.endCheckpoint();
-      else this.#intent.abandonCheckpoint();
-    } catch (error) {
-      this.#intent.abandonCheckpoint();
-      this.#options.log.warn({ error: errorMessage(error) }, 'checkpoint of the write-intent bitmap failed');
-    } finally {
-      this.#checkpointing = false;
-    }
-  }
-
-  /** A standby that is lost just now must not keep a stop waiting. */
-  #settleInTime(): Promise<void> {
-    return new Promise((resolve) => {
-      const { clock, timing } = this.#options;
-      const timeout = clock.after(timing.acknowledgementTimeoutMs / 2, resolve);
-      void this.#settle().finally(() => {
-        timeout.cancel();
-        resolve();
-      });
-    });
-  }
-
-  /** For an orderly stop: everything is on stable storage everywhere, and the bitmap says so. */
-  async #settle(): Promise<void> {
-    const settled = this.#linkList.every((link) => link.inSync);
-    if (this.#unusable || !settled || this.#linkList.length === 0) return;
-    this.#intent.touchAll();
-    await this.#runCheckpoint();
-  }
+interface Waiting {
+  /** Undefined: a mark. */
+  readonly operation?: Operation;
+  run(): void;
+  reject(error: unknown): void;
 }

@@ -1,10 +1,13 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Log } from '../../common/log.ts';
+import type { MirrorSpec } from '../api/contract/volumes.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Range } from '../core/range.ts';
 import type { Arbiter } from './arbiter.ts';
+import type { Seal } from './journal-codec.ts';
 import type { RateLimit } from './rate-limit.ts';
+import type { StreamJournal } from './stream-journal.ts';
 
 /** Opens a connection to the mirror listener of a standby's agent, for one volume. */
 export type Connector = (address: string, volume: string) => Promise<Connection>;
@@ -45,8 +48,7 @@ export interface MirrorRecord {
 
 export interface MirrorLinkOptions {
   readonly identity: VolumeIdentity;
-  readonly address: string;
-  readonly mode: 'synchronous' | 'asynchronous';
+  readonly spec: MirrorSpec;
   readonly record: MirrorRecord;
   readonly base: BlockDevice;
   /** Regions that may differ because the primary stopped in the middle of writes. */
@@ -69,4 +71,24 @@ export interface MirrorLinkOptions {
   readonly onFenced: (message: string) => void;
   /** Whether writes have to wait for this standby may have changed. */
   readonly onChange: () => void;
+}
+
+/** The journal of an asynchronous mirror, with what an orderly stop left in it. */
+export interface OpenedJournal {
+  readonly journal: StreamJournal;
+  readonly seal: Seal | undefined;
+}
+
+/** Bytes of an asynchronous mirror's stream that are kept in memory. */
+export const defaultQueueBytes = 32 * 1024 * 1024;
+
+export interface AsyncMirrorOptions extends Omit<MirrorLinkOptions, 'suspect'> {
+  /** Regions that may differ, as of now, since no sync of all copies has been confirmed. */
+  readonly suspects: () => Iterable<Range>;
+  readonly journal: OpenedJournal | undefined;
+  readonly queueBytes: number;
+  /** The source is the image of one moment. */
+  readonly orderly: boolean;
+  /** A standby that knows a newer epoch fences the source: it is a primary. */
+  readonly fences: boolean;
 }

@@ -1,21 +1,22 @@
 import { assert } from '../../common/assert.ts';
-import type { Timer } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
-import type { MirrorState as MirrorStateName, MirrorView } from '../api/contract/volumes.ts';
-import type { Connection } from '../core/connection.ts';
+import type { MirrorSpec, MirrorState as MirrorStateName, MirrorView } from '../api/contract/volumes.ts';
 import type { Range } from '../core/range.ts';
 import { type Acknowledgement, AcknowledgementQueue } from './acknowledgement.ts';
+import { barrierOutcome } from './barrier-outcome.ts';
 import { Differences } from './differences.ts';
+import { LinkConnection } from './link-connection.ts';
 import type { Barrier, BarrierRecord, Refuse, Welcome } from './messages.ts';
+import type { Mirror } from './mirror.ts';
 import type { MirrorLinkOptions, MirrorRecord } from './mirror-link-options.ts';
 import { initialMirrorState, type MirrorEffect, type MirrorEvent, type MirrorState, step } from './mirror-state.ts';
 import { frameFlags, protocolVersion } from './protocol.ts';
-import { RateLimit } from './rate-limit.ts';
 import { Resync } from './resync.ts';
-import { StandbyChannel } from './standby-channel.ts';
-import { Verification } from './verification.ts';
+import { prepareBase } from './resync-base.ts';
+import type { StandbyChannel } from './standby-channel.ts';
+import { VerificationRuns } from './verification-runs.ts';
 
 /** Bytes sent and not held by the standby, above which writes that nobody waits for are recorded instead of sent. */
 const skipWindowBytes = 32 * 1024 * 1024;
@@ -29,36 +30,31 @@ const skipWindowBytes = 32 * 1024 * 1024;
  *   differences, or among what the channel has sent and not seen synced.
  * - Whether a write may complete without the standby is decided by the state machine alone (mirror-state.ts).
  */
-export class MirrorLink {
+export class MirrorLink implements Mirror {
+  readonly spec: MirrorSpec;
   readonly name: string;
   readonly record: MirrorRecord;
   readonly #options: MirrorLinkOptions;
   readonly #log: Log;
   readonly #differences: Differences;
   #state: MirrorState;
-  #channel: StandbyChannel | undefined;
+  readonly #connection: LinkConnection;
   #resync: Resync | undefined;
-  /** The last one; it runs only while the mirror is in sync. */
-  #verification: Verification | undefined;
+  /** One runs only while the mirror is in sync. */
+  readonly #verifications: VerificationRuns;
   /** The last attempt is over, and what it had taken from the differences is back in there. */
   #resyncOver: Promise<void> = Promise.resolve();
   /** Waiting for a standby that is not there; complete when it is in sync again or no longer needed. */
   readonly #stranded = new AcknowledgementQueue();
+  #features: readonly string[] = [];
   #effects: Promise<void> = Promise.resolve();
-  #timer: Timer | undefined;
-  #generation = 0;
-  #connecting = false;
-  #stopped = false;
   /** It is being taken from the volume: the arbiter must not be told anything else of it meanwhile. */
   #retiring = false;
-  #connectedMs = 0;
-  #lastHeardMs: number;
   /** When it was last heard of while every write went to it. */
   #lastStreamingMs: number;
-  #lastPingMs: number;
-  #lastError: string | undefined;
 
   constructor(options: MirrorLinkOptions) {
+    this.spec = options.spec;
     this.name = options.record.name;
     this.record = options.record;
     this.#options = options;
@@ -66,28 +62,24 @@ export class MirrorLink {
     this.#differences = new Differences(options.identity.size);
     this.#state = initialMirrorState(options.record.needed);
     for (const range of options.suspect) this.#differences.suspect.add(range);
-    this.#lastHeardMs = options.clock.monotonicMs();
-    this.#lastStreamingMs = this.#lastHeardMs;
-    this.#lastPingMs = this.#lastHeardMs;
+    this.#lastStreamingMs = options.clock.monotonicMs();
+    this.#verifications = new VerificationRuns({ ...options, log: this.#log });
+    this.#connection = this.#makeConnection();
   }
 
   start(): void {
-    this.#tick();
-    void this.#connect();
+    this.#connection.start();
   }
 
-  /** Ends the link. */
   async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer?.cancel();
-    this.#drop('the mirror has been stopped');
+    this.#connection.stop();
     await this.#effects;
   }
 
-  /**
-   * The mirror is taken from the volume, which is in this epoch: once the standby cannot be promoted, what waits for it need not wait any more.
-   * @throws UnderstudyError Fenced; Unavailable (the arbiter does not answer), then nothing has been changed
-   */
+  async remove(): Promise<void> {
+    await this.stop();
+  }
+
   async release(epoch: number): Promise<void> {
     if (this.#state.needed) {
       const { arbiter, identity, onFenced } = this.#options;
@@ -116,35 +108,23 @@ export class MirrorLink {
     if (!next.needed) next.#stranded.completeAll();
   }
 
-  /** The volume fails: what waits for the standby fails with it. */
   abandon(error: UnderstudyError): void {
     this.#channel?.strand(this.#stranded);
     this.#stranded.failAll(error);
-  }
-
-  get address(): string {
-    return this.#options.address;
   }
 
   get epoch(): number {
     return this.#options.identity.epoch;
   }
 
-  /** The limit on resyncs, also on one that is under way. */
   limitResync(bytesPerSecond: number | undefined): void {
     this.#options.limit.change(bytesPerSecond);
   }
 
-  get mode(): 'synchronous' | 'asynchronous' {
-    return this.#options.mode;
-  }
-
-  /** Writes may not complete without this standby. */
   get needed(): boolean {
     return this.#state.needed;
   }
 
-  /** It is needed and cannot answer now: writes wait. */
   get suspends(): boolean {
     return this.#state.needed && !this.#streaming;
   }
@@ -161,20 +141,21 @@ export class MirrorLink {
   view(): MirrorView {
     const { phase } = this.#state;
     const { limit } = this.#options;
+    const verification = this.#verifications.view();
     const resyncing = phase === 'Resyncing' || phase === 'Confirming';
     const dirtyBytes = this.#differences.remainingBytes;
     const copiedBytes = this.#differences.copiedBytes;
     return {
       name: this.name,
-      address: this.#options.address,
-      mode: this.#options.mode,
+      address: this.spec.address,
+      mode: this.spec.mode,
       state: this.#stateName(),
       dirtyBytes,
       lagBytes: this.#channel?.inFlightBytes ?? 0,
       ...(resyncing ? { resync: { copiedBytes, totalBytes: copiedBytes + dirtyBytes } } : {}),
       ...(limit.bytesPerSecond === undefined ? {} : { resyncBytesPerSecond: limit.bytesPerSecond }),
-      ...(this.#verification ? { verification: this.#verification.view() } : {}),
-      ...(this.#lastError && phase !== 'InSync' ? { lastError: this.#lastError } : {}),
+      ...(verification ? { verification } : {}),
+      ...(this.#connection.lastError && phase !== 'InSync' ? { lastError: this.#connection.lastError } : {}),
     };
   }
 
@@ -195,7 +176,6 @@ export class MirrorLink {
 
   // --- The guest's operations -----------------------------------------------------------------------------------
 
-  /** Forwards a write that has been given to the local device. `acknowledgement` is there while the link is needed. */
   forwardWrite(offset: number, data: Uint8Array, fua: boolean, acknowledgement: Acknowledgement | undefined): void {
     const range = { offset, length: data.length };
     const channel = this.#channelFor(range);
@@ -217,13 +197,12 @@ export class MirrorLink {
     if (acknowledgement) awaitStandby(channel, fua, acknowledgement);
   }
 
-  /** Completes `acknowledgement` when everything sent before is applied and on stable storage at the standby. */
-  flush(acknowledgement: Acknowledgement): void {
+  flush(acknowledgement: Acknowledgement | undefined): void {
+    if (!acknowledgement) return;
     if (this.#channel && this.#streaming) this.#channel.awaitSynced(acknowledgement);
     else this.#stranded.add(0, acknowledgement);
   }
 
-  /** A range of which the local device may hold something else than what was sent. */
   differs(range: Range): void {
     this.#differences.missed.add(range);
     this.#drop('the local device failed a write that the standby has got');
@@ -231,39 +210,35 @@ export class MirrorLink {
 
   /** Sends a barrier; resolves with what the standby made of it. @throws NotReady while the mirror is not in sync. */
   async barrier(barrier: Barrier): Promise<BarrierRecord> {
-    const { record, error } = await this.#channelInSync('a snapshot of it can be taken').barrier(barrier);
-    if (error) throw new UnderstudyError(knownCode(error.code), error.message);
-    if (record) return record;
-    throw new UnderstudyError('Protocol', `the standby took snapshot ${barrier.snapshot} and did not say when`);
+    const channel = this.#channelInSync('a snapshot of it can be taken');
+    if (barrier.via && !this.#features.includes('cascade'))
+      throw new UnderstudyError('Invalid', `the agent of mirror ${this.name} knows no cascades; upgrade it`);
+    return barrierOutcome(await channel.barrier(barrier));
   }
+
+  /** Flushes wait for a standby that is in sync. */
+  synced(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Only a standby has a source in disorder, and its mirrors are asynchronous. */
+  announce(): void {}
 
   /**
    * Begins to compare both copies while they are in use; `view` says how far it is, and what it has found.
    * @throws UnderstudyError NotReady while the mirror is not in sync, Conflict while one is under way
    */
-  verify({ bytesPerSecond, repair }: VerificationRequest): void {
-    const link = this.#channelInSync('it can be verified');
-    if (this.#verification?.running) {
-      throw new UnderstudyError(
-        'Conflict',
-        `mirror ${this.name} is being verified; stop that one first, or wait for it`,
-      );
-    }
-    const { base, clock, limit: resyncLimit } = this.#options;
-    const limit = bytesPerSecond === undefined ? resyncLimit : new RateLimit(clock, bytesPerSecond);
-    const verification = new Verification({ base, link, limit, clock, log: this.#log, repair });
-    this.#verification = verification;
-    void verification.run().then(() => (repair ? this.#repair(verification) : undefined));
+  verify(request: VerificationRequest): void {
+    this.#verifications.begin(this.#channelInSync('it can be verified'), request, (ranges) => this.#repair(ranges));
   }
 
   stopVerification(): void {
-    this.#verification?.stop('it has been stopped on request');
+    this.#verifications.stop('it has been stopped on request');
   }
 
   /** Gives the link up for another one, whose resync copies what was found to differ. */
-  async #repair(verification: Verification): Promise<void> {
-    const ranges = [...verification.differing()];
-    if (ranges.length === 0 || this.#stopped) return;
+  async #repair(ranges: readonly Range[]): Promise<void> {
+    if (this.#connection.stopped) return;
     for (const range of ranges) this.#differences.missed.add(range);
     this.#drop('a verification found differences, which are to be copied again');
     await this.#options.markSuspect(ranges);
@@ -282,7 +257,7 @@ export class MirrorLink {
   /** The channel, if a write into the range is to be sent now. */
   #channelFor(range: Range): StandbyChannel | undefined {
     if (this.#streaming) {
-      this.#verification?.written(range);
+      this.#verifications.written(range);
       return this.#channel;
     }
     if (this.#state.phase !== 'Resyncing' || !this.#channel) return undefined;
@@ -297,111 +272,74 @@ export class MirrorLink {
 
   // --- The connection -------------------------------------------------------------------------------------------
 
-  async #connect(): Promise<void> {
-    if (this.#stopped || this.#connecting || this.#channel || this.#state.phase === 'Fenced') return;
-    this.#connecting = true;
-    const { connect, address, identity } = this.#options;
-    try {
-      const connection = await connect(address, identity.volume);
-      if (this.#stopped) connection.destroy();
-      else this.#connected(connection);
-    } catch (error) {
-      this.#lastError = `cannot connect to ${address}: ${errorMessage(error)}`;
-      this.#reconnectLater();
-    } finally {
-      this.#connecting = false;
-    }
+  get #channel(): StandbyChannel | undefined {
+    return this.#connection.channel;
   }
 
-  #reconnectLater(): void {
-    const { clock, timing } = this.#options;
-    if (!this.#stopped) clock.after(timing.reconnectMs, () => void this.#connect());
-  }
-
-  #connected(connection: Connection): void {
-    const { clock, identity } = this.#options;
-    this.#generation += 1;
-    this.#lastError = undefined;
-    this.#connectedMs = clock.monotonicMs();
-    const channel: StandbyChannel = new StandbyChannel(
-      connection,
-      {
+  #makeConnection(): LinkConnection {
+    const { connect, identity, clock, timing } = this.#options;
+    return new LinkConnection(this.spec.address, {
+      volume: identity.volume,
+      connect,
+      clock,
+      timing,
+      hello: (generation) => ({ protocol: protocolVersion, ...identity, mirror: this.name, generation }),
+      wanted: () => this.#state.phase !== 'Fenced',
+      connected: () => this.#event({ type: 'connected' }),
+      disconnected: (channel, reason) => this.#disconnected(channel, reason),
+      events: (channel) => ({
         heard: () => {
-          this.#lastHeardMs = clock.monotonicMs();
-          if (this.#streaming) this.#lastStreamingMs = this.#lastHeardMs;
+          if (this.#streaming) this.#lastStreamingMs = clock.monotonicMs();
         },
         welcome: (welcome) => void this.#onWelcome(channel, welcome),
         refused: (refuse) => this.#onRefused(refuse),
         resyncAccepted: () => this.#onResyncAccepted(channel),
         confirmed: () => this.#onConfirmed(),
-        closed: (reason) => this.#disconnected(channel, reason),
-      },
-      clock,
-    );
-    this.#channel = channel;
-    this.#event({ type: 'connected' });
-    channel.hello({ protocol: protocolVersion, ...identity, mirror: this.name, generation: this.#generation });
+      }),
+      tick: (nowMs) => this.#tick(nowMs),
+    });
   }
 
   #disconnected(channel: StandbyChannel, reason: string): void {
-    if (channel !== this.#channel) return;
-    this.#channel = undefined;
     this.#resync = undefined;
-    this.#lastError = reason;
-    if (!this.#stopped) this.#log.warn({ reason }, 'the link to the standby is down');
+    if (!this.#connection.stopped) this.#log.warn({ reason }, 'the link to the standby is down');
     channel.leaveUnsynced(this.#differences.missed);
     channel.strand(this.#stranded);
     if (!this.#state.needed) this.#stranded.completeAll();
     if (this.#state.phase !== 'Connecting') this.#event({ type: 'disconnected' });
-    this.#reconnectLater();
   }
 
   #drop(reason: string): void {
-    this.#channel?.destroy(reason);
+    this.#connection.drop(reason);
   }
 
-  /** Watches over what the standby owes, and keeps an idle link busy. */
-  #tick(): void {
-    const { clock, timing } = this.#options;
-    const { heartbeatMs, acknowledgementTimeoutMs } = timing;
-    this.#timer = clock.after(Math.min(heartbeatMs, acknowledgementTimeoutMs) / 2, () => this.#tick());
-    const now = clock.monotonicMs();
-    const heardMs = Math.max(this.#lastHeardMs, this.#connectedMs);
-    if (this.#channel && now - heardMs >= acknowledgementTimeoutMs) this.#event({ type: 'overdue' });
-    else if (!this.#streaming && now - this.#lastStreamingMs >= acknowledgementTimeoutMs) this.#event({ type: 'away' });
-    if (!this.#channel || now - this.#lastPingMs < heartbeatMs) return;
-    this.#lastPingMs = now;
-    this.#channel.ping();
+  /** Watches over what the standby owes. */
+  #tick(nowMs: number): void {
+    if (this.#connection.isOverdue(nowMs)) return this.#event({ type: 'overdue' });
+    const away = nowMs - this.#lastStreamingMs >= this.#options.timing.acknowledgementTimeoutMs;
+    if (!this.#streaming && away) this.#event({ type: 'away' });
   }
 
   // --- What the standby says ------------------------------------------------------------------------------------
 
-  async #onWelcome(channel: StandbyChannel, { baseId, blank }: Welcome): Promise<void> {
+  async #onWelcome(channel: StandbyChannel, welcome: Welcome): Promise<void> {
     await this.#resyncOver;
     if (channel !== this.#channel) return;
     if (this.#state.phase !== 'Handshaking') return channel.destroy('the standby sent a welcome out of turn');
-    const sameBase = this.record.baseId !== undefined && this.record.baseId === baseId;
-    const base = sameBase ? this.record.baseId : this.#options.newBaseId();
-    assert(base !== undefined, 'a resync has a base');
-    this.record.baseId = base;
-    if (!sameBase) {
-      this.record.scanned = false;
-      this.#differences.startScan(blank);
-    } else if (!this.record.scanned && !this.#differences.scanning) {
-      this.#differences.startScan(false);
-    }
-    this.#log.info({ sameBase, blank, remainingBytes: this.#differences.remainingBytes }, 'standby connected');
+    this.#features = welcome.features ?? [];
+    const { baseId, sameBase } = prepareBase(this.record, welcome, this.#differences, this.#options.newBaseId);
+    this.#log.info({ sameBase, remainingBytes: this.#differences.remainingBytes }, 'standby connected');
     try {
       await this.#options.persist();
     } catch (error) {
       return channel.destroy(`cannot write down what the standby is based on: ${errorMessage(error)}`);
     }
-    if (channel === this.#channel) channel.beginResync({ baseId: base, epoch: this.#options.identity.epoch });
+    if (channel === this.#channel) channel.beginResync({ baseId, epoch: this.#options.identity.epoch });
   }
 
   #onRefused({ reason, message }: Refuse): void {
-    this.#lastError = `the standby refused: ${message}`;
-    this.#drop(this.#lastError);
+    this.#connection.lastError = `the standby refused: ${message}`;
+    this.#drop(this.#connection.lastError);
     if (reason === 'StaleEpoch') this.#event({ type: 'staleEpoch' });
   }
 
@@ -429,7 +367,7 @@ export class MirrorLink {
     const { state, effects } = step(before, event);
     this.#state = state;
     this.record.needed = state.needed;
-    if (state.phase !== 'InSync') this.#verification?.stop('the mirror is not in sync any more');
+    if (state.phase !== 'InSync') this.#verifications.stop('the mirror is not in sync any more');
     if (state.phase !== before.phase) {
       this.#log.info({ from: before.phase, to: state.phase, needed: state.needed }, 'mirror');
     }
@@ -472,7 +410,7 @@ export class MirrorLink {
         return this.#options.onChange();
       case 'fence':
         return this.#options.onFenced(
-          `a newer epoch exists (mirror ${this.name}: ${this.#lastError ?? 'the arbiter refused'})`,
+          `a newer epoch exists (mirror ${this.name}: ${this.#connection.lastError ?? 'the arbiter refused'})`,
         );
     }
   }
@@ -493,7 +431,7 @@ export class MirrorLink {
     const { asking } = this.#state;
     if (asking === 'nothing') return;
     this.#options.clock.after(this.#options.timing.arbiterRetryMs, () => {
-      if (!this.#stopped && this.#state.asking === asking) void this.#ask(asking);
+      if (!this.#connection.stopped && this.#state.asking === asking) void this.#ask(asking);
     });
   }
 
@@ -504,17 +442,11 @@ export class MirrorLink {
     if (this.#retiring) return this.#event({ type: 'arbiter', question, answer: 'unreachable' });
     const asked = question === 'outdated' ? arbiter.markOutdated(about) : arbiter.markInSync(about);
     const answer = await asked.catch(() => 'unreachable' as const);
-    if (!this.#stopped) this.#event({ type: 'arbiter', question, answer });
+    if (!this.#connection.stopped) this.#event({ type: 'arbiter', question, answer });
   }
 }
 
 function awaitStandby(channel: StandbyChannel, fua: boolean, acknowledgement: Acknowledgement): void {
   if (fua) channel.awaitSynced(acknowledgement);
   else channel.awaitHeld(acknowledgement);
-}
-
-const barrierCodes = ['AlreadyExists', 'NoSpace', 'NotReady', 'Invalid', 'Io', 'Conflict'] as const;
-
-function knownCode(code: string): (typeof barrierCodes)[number] {
-  return barrierCodes.find((known) => known === code) ?? 'Io';
 }

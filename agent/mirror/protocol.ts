@@ -16,6 +16,12 @@
  * sequences that grow by one within a link, beginning at 1. The standby takes effect in that order and answers with the
  * highest sequence that it holds, and the highest that is applied and on stable storage. All other content is JSON,
  * see messages.ts.
+ *
+ * On an asynchronous mirror (`mode` in the hello, which the welcome must list among its features) a `stream` frame says
+ * from which position of which stream on the entries follow: after the end of a resync, or, instead of one, as an answer
+ * to a welcome that names exactly that position. Entries are frames with the flag `stream`. A flush among them is a
+ * marker: the standby has synced before it applies what comes behind. A `packed` frame holds frames as they would have
+ * been sent, compressed with zstd, and in its length how many bytes they are.
  */
 export const protocolVersion = 1;
 
@@ -36,6 +42,8 @@ export const frameTypes = {
   inSync: 8,
   digestRequest: 9,
   ping: 10,
+  stream: 11,
+  packed: 12,
   // From the standby.
   welcome: 65,
   refuse: 66,
@@ -58,6 +66,8 @@ export const frameFlags = {
   keepAllocated: 2,
   /** The content comes from a resync, not from the guest. */
   resync: 4,
+  /** An entry of an asynchronous mirror's stream: the standby's position in it grows by one. */
+  stream: 8,
 } as const;
 
 /** Digests in a resync and a verification are of chunks of this size. */

@@ -18,10 +18,12 @@ import {
   type Refuse,
   type ResyncBegin,
   refuseSchema,
+  type StreamStart,
   type Welcome,
   welcomeSchema,
 } from './messages.ts';
 import { frameFlags, frameTypes } from './protocol.ts';
+import { entryTypes, type StreamEntry } from './stream-entry.ts';
 import { UnsyncedMap } from './unsynced-map.ts';
 
 /** What a link learns from its channel. */
@@ -33,6 +35,12 @@ export interface ChannelEvents {
   resyncAccepted(): void;
   /** Everything up to the end of the resync is applied and on the standby's stable storage. */
   confirmed(): void;
+  /** Everything up to this sequence is in the standby's apply queue. */
+  held?(sequence: number): void;
+  /** Everything up to this sequence is applied and on the standby's stable storage. */
+  synced?(sequence: number): void;
+  /** The answer to a barrier that nobody waits for in the channel. */
+  barrierDone?(done: BarrierDone): void;
   /** The connection is gone; called once, last. */
   closed(reason: string): void;
 }
@@ -141,6 +149,54 @@ export class StandbyChannel {
       this.#sequence += 1;
       this.#sendJson(frameTypes.barrier, barrier, this.#sequence);
     });
+  }
+
+  // --- The stream of an asynchronous mirror ---------------------------------------------------------------------
+
+  /** From here on entries of the stream follow. */
+  startStream(start: StreamStart): void {
+    this.#sendJson(frameTypes.stream, start);
+  }
+
+  /** Sends one entry. @returns its sequence */
+  entry(entry: StreamEntry): number {
+    this.#connection.send(...this.encodeEntry(entry));
+    return this.#sequence;
+  }
+
+  /** The frame of an entry, which counts as sent now. */
+  encodeEntry({ type, flags, offset, length, payload }: StreamEntry): Uint8Array[] {
+    this.#sequence += 1;
+    const header = this.#headers.encode(
+      type,
+      flags | frameFlags.stream,
+      payload.length,
+      this.#sequence,
+      offset,
+      length,
+    );
+    if (type === entryTypes.write || type === entryTypes.zero) this.#sentBytes += header.length + payload.length;
+    return payload.length > 0 ? [header, payload] : [header];
+  }
+
+  /** Frames that count as sent already, compressed. */
+  packed(content: Uint8Array, unpackedBytes: number): void {
+    this.#connection.send(this.#headers.encode(frameTypes.packed, 0, content.length, 0, 0, unpackedBytes), content);
+  }
+
+  /** Frames that count as sent already, as they are. */
+  plain(frames: readonly Uint8Array[]): void {
+    this.#connection.send(...frames);
+  }
+
+  /** Asks for a sync, which is no marker of the stream. @returns the sequence that `synced` reports */
+  requestSync(): number {
+    this.#sendFlush(frameTypes.flush);
+    return this.#sequence;
+  }
+
+  get sequence(): number {
+    return this.#sequence;
   }
 
   // --- The course of a link -------------------------------------------------------------------------------------
@@ -280,6 +336,7 @@ export class StandbyChannel {
     }
     this.#heldBytes = offset;
     this.#held.complete(sequence);
+    this.#events.held?.(sequence);
     this.#roomChanged();
   }
 
@@ -287,6 +344,7 @@ export class StandbyChannel {
     this.#checkSent(sequence);
     this.#unsynced.synced(sequence);
     this.#synced.complete(sequence);
+    this.#events.synced?.(sequence);
   }
 
   #checkSent(sequence: number): void {
@@ -295,8 +353,10 @@ export class StandbyChannel {
   }
 
   #onBarrierDone(done: BarrierDone): void {
-    this.#barriers.get(done.attempt)?.resolve(done);
+    const waiter = this.#barriers.get(done.attempt);
     this.#barriers.delete(done.attempt);
+    if (waiter) waiter.resolve(done);
+    else this.#events.barrierDone?.(done);
   }
 
   #roomChanged(): void {
@@ -328,4 +388,5 @@ type JsonFrameType =
   | typeof frameTypes.hello
   | typeof frameTypes.barrier
   | typeof frameTypes.resyncBegin
+  | typeof frameTypes.stream
   | typeof frameTypes.inSync;

@@ -4,6 +4,7 @@ import type { Log } from '../../common/log.ts';
 import type { BlockDevice, Completion } from '../core/block-device.ts';
 import type { Connection } from '../core/connection.ts';
 import { checkRange } from '../core/range.ts';
+import { ApplyQueue } from './apply-queue.ts';
 import { digestsOf } from './digest.ts';
 import { type Frame, FrameParser, HeaderEncoder } from './frame-codec.ts';
 import {
@@ -19,8 +20,12 @@ import {
   type Refuse,
   type ResyncBegin,
   resyncBeginSchema,
+  type StreamPosition,
+  type StreamStart,
+  streamSchema,
   type Welcome,
 } from './messages.ts';
+import { unpack } from './packing.ts';
 import { frameFlags, frameTypes, headerBytes, protocolVersion } from './protocol.ts';
 
 /** What a standby's end of a mirror needs of its volume. */
@@ -30,8 +35,10 @@ export interface StandbyCopy {
   admit(hello: Hello, session: StandbySession): Promise<Welcome | Refuse>;
   /** Durably becomes a resync target; takes the safety snapshot first if there is a consistent image to keep. */
   beginResync(begin: ResyncBegin): Promise<void>;
-  /** Durably becomes a copy that may be promoted. */
-  becomeInSync(inSync: InSync): Promise<void>;
+  /** Durably goes on with a stream where it was left. @returns whether the copy is the image of one moment */
+  resumeStream(start: StreamStart): Promise<boolean>;
+  /** Durably becomes the image of one moment, and, if `clean`, a copy that may be promoted. */
+  becomeInSync(inSync: InSync, clean: boolean): Promise<void>;
   /** Takes a snapshot at this point of the stream; resolves when it is Ready. */
   takeSnapshot(barrier: Barrier): Promise<BarrierRecord>;
   /**
@@ -44,6 +51,14 @@ export interface StandbyCopy {
 
 /** Bytes received and not yet applied, above which nothing more is read from the link. */
 const applyQueueBytes = 16 * 1024 * 1024;
+/** See Welcome. */
+const features = ['asynchronous', 'cascade', 'zstd'];
+const quietTypes: ReadonlySet<number> = new Set([
+  frameTypes.hello,
+  frameTypes.resyncBegin,
+  frameTypes.stream,
+  frameTypes.inSync,
+]);
 const maxDigestRangeBytes = 16 * 1024 * 1024;
 
 /**
@@ -52,6 +67,8 @@ const maxDigestRangeBytes = 16 * 1024 * 1024;
  * Invariants
  * - A sequence is reported as held only when it and all before it have been received and are in the apply queue; it is
  *   reported as synced only when all up to it are applied, and a sync that began after that has completed.
+ * - On an asynchronous mirror nothing behind a flush is applied before everything in front of it has been synced, so that
+ *   the copy is, whatever crashes, what the primary's disk could have been at some moment.
  * - Nothing is applied before the handshake has been answered, nor after the session has been ended (rule 10).
  */
 export class StandbySession {
@@ -64,14 +81,12 @@ export class StandbySession {
   #phase: 'hello' | 'admitting' | 'admitted' | 'resyncing' | 'inSync' | 'ended' = 'hello';
   #hello: Hello | undefined;
   #sequence = 0;
+  /** On an asynchronous mirror: the last entry that has been applied, or is being applied. */
+  #stream: StreamPosition | undefined;
   #receivedBytes = 0;
   #heardMs: number;
-  #queuedBytes = 0;
   #paused = false;
-  /** Operations that the device has not finished. */
-  readonly #applying = new Set<Promise<void>>();
-  /** Syncs that have not ended. */
-  readonly #syncing = new Set<Promise<void>>();
+  readonly #queue: ApplyQueue;
   /** JSON frames are dealt with one after the other; the frames behind them wait. */
   #backlog: Frame[] = [];
   #busy = false;
@@ -87,6 +102,11 @@ export class StandbySession {
     this.#log = log;
     this.#clock = clock;
     this.#heardMs = clock.monotonicMs();
+    this.#queue = new ApplyQueue(
+      copy.device,
+      (error) => this.#notApplied(error),
+      () => this.#regulate(),
+    );
     connection.handle({
       received: (bytes) => this.#received(bytes),
       drained: () => undefined,
@@ -107,6 +127,11 @@ export class StandbySession {
     return this.#clock.monotonicMs() - this.#heardMs;
   }
 
+  /** Where the stream of an asynchronous mirror was left; meaningful when the session has ended in good order. */
+  get stream(): StreamPosition | undefined {
+    return this.#stream;
+  }
+
   get resyncing(): boolean {
     return this.#phase === 'resyncing';
   }
@@ -117,7 +142,7 @@ export class StandbySession {
     this.#backlog = [];
     this.#connection.destroy(new Error(reason));
     await this.#step;
-    await this.#drained();
+    await this.#queue.settled();
   }
 
   #closed(reason: Error | undefined): void {
@@ -132,7 +157,7 @@ export class StandbySession {
     if (this.#phase === 'ended') return;
     this.#heardMs = this.#clock.monotonicMs();
     try {
-      const frames = this.#parser.push(bytes);
+      const frames = unpack(this.#parser.push(bytes));
       if (this.#busy) {
         for (const frame of frames) this.#backlog.push(frame);
         this.#regulate();
@@ -192,14 +217,16 @@ export class StandbySession {
 
   #apply(frame: Frame): void {
     if (this.#phase === 'ended') return;
+    if (isEntry(frame) && !needsQuiet(frame)) this.#passEntry();
     switch (frame.type) {
       case frameTypes.write:
       case frameTypes.zero:
         return this.#applyChange(frame);
       case frameTypes.flush:
-        return this.#sync(() => this.#send(frameTypes.synced, frame.sequence));
+        if (isEntry(frame)) return this.#quietly(() => this.#passFlush(frame.sequence));
+        return void this.#queue.sync(() => this.#send(frameTypes.synced, frame.sequence));
       case frameTypes.resyncEnd:
-        return this.#sync(() => this.#send(frameTypes.confirmed, frame.sequence));
+        return void this.#queue.sync(() => this.#send(frameTypes.confirmed, frame.sequence));
       case frameTypes.digestRequest:
         return this.#digest(frame);
       case frameTypes.barrier:
@@ -209,15 +236,36 @@ export class StandbySession {
       case frameTypes.hello:
         return this.#quietly(() => this.#onHello(decodeJson('hello', helloSchema, frame.payload)));
       case frameTypes.resyncBegin:
-        return this.#quietly(() => this.#onResyncBegin(decodeJson('resync', resyncBeginSchema, frame.payload)));
+        return this.#quietly(() =>
+          this.#onResyncBegin(decodeJson('resync', resyncBeginSchema, frame.payload), isEntry(frame)),
+        );
+      case frameTypes.stream:
+        return this.#quietly(() => this.#onStream(decodeJson('stream', streamSchema, frame.payload)));
       case frameTypes.inSync:
-        return this.#quietly(() => this.#onInSync(decodeJson('in-sync', inSyncSchema, frame.payload)));
+        return this.#quietly(() => this.#onInSync(decodeJson('in-sync', inSyncSchema, frame.payload), isEntry(frame)));
       default:
         throw new UnderstudyError(
           'Protocol',
           `the primary sent a frame of type ${frame.type}, which only a standby sends`,
         );
     }
+  }
+
+  #passEntry(): void {
+    const stream = this.#stream;
+    if (!stream) throw new UnderstudyError('Protocol', 'an entry of a stream that has not begun');
+    this.#stream = { id: stream.id, position: stream.position + 1 };
+  }
+
+  /** A marker of an asynchronous stream: what comes behind it waits until everything in front of it is synced. */
+  async #passFlush(sequence: number): Promise<void> {
+    let synced = false;
+    await this.#queue.sync(() => {
+      synced = true;
+    });
+    if (!synced || this.#stream === undefined) return;
+    this.#passEntry();
+    if (!this.#ended) this.#send(frameTypes.synced, sequence);
   }
 
   #applyChange(frame: Frame): void {
@@ -227,9 +275,9 @@ export class StandbySession {
     const { device } = this.#copy;
     const isWrite = frame.type === frameTypes.write;
     checkRange(device, frame.offset, isWrite ? frame.payload.length : frame.length);
-    if (isWrite) this.#track(device.write(frame.offset, frame.payload), frame.payload.length);
+    if (isWrite) this.#queue.track(device.write(frame.offset, frame.payload), frame.payload.length);
     else if ((frame.flags & frameFlags.resync) !== 0) this.#zeroWhatIsNot(frame);
-    else this.#track(this.#zero(frame.offset, frame.length, frame.flags), 0);
+    else this.#queue.track(this.#zero(frame.offset, frame.length, frame.flags), 0);
   }
 
   #zero(offset: number, length: number, flags: number): Completion {
@@ -241,48 +289,21 @@ export class StandbySession {
   /** A resync sends every stretch of zeroes of the volume: most of it reads as zeroes here, too, and is left alone. */
   #zeroWhatIsNot({ offset, length, flags }: Frame): void {
     // Extents speak of what has been applied; with writes still under way they may be out of date.
-    if (this.#applying.size > 0) return this.#track(this.#zero(offset, length, flags), 0);
+    if (this.#queue.applying) return this.#queue.track(this.#zero(offset, length, flags), 0);
     let at = offset;
     for (const extent of this.#copy.device.extents(offset, length)) {
-      if (!extent.zero) this.#track(this.#zero(at, extent.length, flags), 0);
+      if (!extent.zero) this.#queue.track(this.#zero(at, extent.length, flags), 0);
       at += extent.length;
     }
   }
 
-  #track(completion: Completion, bytes: number): void {
-    if (!completion) return;
-    this.#queuedBytes += bytes;
-    const applied: Promise<void> = completion
-      .catch((error: unknown) => this.#notApplied(error))
-      .then(() => {
-        this.#queuedBytes -= bytes;
-        this.#applying.delete(applied);
-        this.#regulate();
-      });
-    this.#applying.add(applied);
-  }
-
   /** Lets the primary's sends wait while the apply queue is full. */
   #regulate(): void {
-    const full = this.#busy || this.#queuedBytes > applyQueueBytes;
+    const full = this.#busy || this.#queue.queuedBytes > applyQueueBytes;
     if (full === this.#paused) return;
     this.#paused = full;
     if (full) this.#connection.pause();
     else this.#connection.resume();
-  }
-
-  async #drained(): Promise<void> {
-    while (this.#applying.size + this.#syncing.size > 0) await Promise.all([...this.#applying, ...this.#syncing]);
-  }
-
-  /** Syncs everything that has been applied or is being applied now, then reports it. */
-  #sync(report: () => void): void {
-    const synced: Promise<void> = Promise.all(this.#applying)
-      .then(() => this.#copy.device.flush())
-      .then(report)
-      .catch((error: unknown) => this.#notApplied(error))
-      .finally(() => this.#syncing.delete(synced));
-    this.#syncing.add(synced);
   }
 
   #digest({ offset, length, sequence }: Frame): void {
@@ -310,6 +331,11 @@ export class StandbySession {
 
   #barrier(barrier: Barrier): void {
     const { snapshot, attempt } = barrier;
+    // On a synchronous mirror the primary knows; its word that this copy is in sync may still be on its way.
+    if (this.#phase !== 'inSync' && this.#stream) {
+      const error = { code: 'NotReady', message: 'the standby is being resynchronised; try again later' };
+      return this.#sendJson(frameTypes.barrierDone, { snapshot, attempt, error });
+    }
     this.#copy.takeSnapshot(barrier).then(
       (record) => this.#sendJson(frameTypes.barrierDone, { snapshot, attempt, record }),
       (error: unknown) =>
@@ -332,20 +358,39 @@ export class StandbySession {
       return this.#sendJson(frameTypes.refuse, answer);
     }
     this.#phase = 'admitted';
-    this.#sendJson(frameTypes.welcome, { ...answer, protocol: protocolVersion });
+    this.#sendJson(frameTypes.welcome, { ...answer, protocol: protocolVersion, features });
   }
 
-  async #onResyncBegin(begin: ResyncBegin): Promise<void> {
-    if (this.#phase !== 'admitted') throw new UnderstudyError('Protocol', 'a resync out of turn');
+  async #onResyncBegin(begin: ResyncBegin, announced: boolean): Promise<void> {
+    if (this.#phase !== 'admitted' && !announced) throw new UnderstudyError('Protocol', 'a resync out of turn');
     await this.#copy.beginResync(begin);
+    if (announced) this.#passEntry();
     if (this.#ended) return;
     this.#phase = 'resyncing';
-    this.#send(frameTypes.resyncAccepted, 0);
+    if (!announced) this.#send(frameTypes.resyncAccepted, 0);
   }
 
-  async #onInSync(inSync: InSync): Promise<void> {
+  async #onStream(start: StreamStart): Promise<void> {
+    if (this.#phase === 'admitted') {
+      const inOrder = await this.#copy.resumeStream(start);
+      this.#stream = start.stream;
+      if (this.#ended) return;
+      this.#phase = inOrder ? 'inSync' : 'resyncing';
+      this.#send(frameTypes.resyncAccepted, 0);
+    } else if (this.#phase !== 'resyncing') {
+      throw new UnderstudyError('Protocol', 'a stream out of turn');
+    }
+    this.#stream = start.stream;
+  }
+
+  async #onInSync(inSync: InSync, announced: boolean): Promise<void> {
     if (this.#phase !== 'resyncing') throw new UnderstudyError('Protocol', 'in sync without a resync');
-    await this.#copy.becomeInSync(inSync);
+    const synchronous = this.#stream === undefined;
+    // What is in front of it may still be on its way to the disk.
+    if (!synchronous) await this.#queue.sync(() => undefined);
+    if (this.#ended) return;
+    await this.#copy.becomeInSync(inSync, synchronous);
+    if (announced) this.#passEntry();
     if (!this.#ended) this.#phase = 'inSync';
   }
 
@@ -396,6 +441,7 @@ export class StandbySession {
 
   /** Whatever became of the link meanwhile: the copy must not count as complete any more. */
   async #notApplied(error: unknown): Promise<void> {
+    this.#stream = undefined;
     this.#fail(error);
     await this.#copy.failed(error);
   }
@@ -414,5 +460,9 @@ export class StandbySession {
 
 /** Frames behind one of these wait until it has been dealt with. */
 function needsQuiet(frame: Frame): boolean {
-  return frame.type === frameTypes.hello || frame.type === frameTypes.resyncBegin || frame.type === frameTypes.inSync;
+  return quietTypes.has(frame.type) || (frame.type === frameTypes.flush && isEntry(frame));
+}
+
+function isEntry(frame: Frame): boolean {
+  return (frame.flags & frameFlags.stream) !== 0;
 }

@@ -35,7 +35,7 @@ export class DiskDirectory implements StorageDirectory {
   async open(name: string, options: OpenOptions = {}): Promise<DiskFile> {
     const file = this.#pathOf(name);
     if (options.create && !(await exists(file))) await this.#create(name, options.create);
-    return DiskFile.open(file);
+    return DiskFile.open(file, options.background);
   }
 
   async readFile(name: string): Promise<Uint8Array | undefined> {

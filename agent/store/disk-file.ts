@@ -28,6 +28,7 @@ export class DiskFile implements RandomAccessFile {
   readonly #path: string;
   readonly #fd: number;
   readonly #syncs: SyncGroup;
+  readonly #background: boolean;
   #size: number;
   #closed = false;
   #failure: UnderstudyError | undefined;
@@ -37,24 +38,25 @@ export class DiskFile implements RandomAccessFile {
   #longZeroes: Promise<void> = Promise.resolve();
 
   /** Takes the descriptor over; use `DiskFile.open`. */
-  constructor(path: string, fd: number, size: number) {
+  constructor(path: string, fd: number, size: number, background = false) {
     this.#path = path;
     this.#fd = fd;
+    this.#background = background;
     this.#size = size;
     this.#syncs = new SyncGroup(() => this.#syncOnce());
   }
 
   /**
-   * Opens a file or raw block device that exists.
+   * Opens a file or raw block device that exists. `background`: writes happen on another thread.
    * @throws UnderstudyError NotFound, Io
    */
-  static open(path: string): DiskFile {
+  static open(path: string, background = false): DiskFile {
     let fd: number | undefined;
     try {
       fd = fs.openSync(path, fs.constants.O_RDWR);
       const size = seekEnd(fd);
       if (size < 0) throw errnoError('find the size of', path, size);
-      return new DiskFile(path, fd, size);
+      return new DiskFile(path, fd, size, background);
     } catch (error) {
       if (fd !== undefined) fs.closeSync(fd);
       throw diskError('open', path, error);
@@ -78,6 +80,7 @@ export class DiskFile implements RandomAccessFile {
     try {
       this.#checkRange('write', offset, data.byteLength);
       this.#checkHealthy();
+      if (this.#background) return this.#writeLater(offset, data);
       let done = 0;
       while (done < data.byteLength) {
         done += fs.writeSync(this.#fd, data, done, data.byteLength - done, offset + done);
@@ -184,6 +187,19 @@ export class DiskFile implements RandomAccessFile {
           if (error) reject(diskError('read', this.#path, error));
           else if (count === 0) reject(this.#shortRead(offset + done));
           else if (done + count < target.byteLength) step(done + count);
+          else resolve();
+        });
+      };
+      step(0);
+    });
+  }
+
+  #writeLater(offset: number, data: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const step = (done: number) => {
+        fs.write(this.#fd, data, done, data.byteLength - done, offset + done, (error, count) => {
+          if (error) reject(diskError('write', this.#path, error));
+          else if (done + count < data.byteLength) step(done + count);
           else resolve();
         });
       };

@@ -25,8 +25,14 @@ export interface EngineCalls {
   /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
   acceptMirror(descriptor: number): void;
   waitForLull(lull: Lull): LullFound;
-  /** `frozenUntilMs`: the volume's filesystem is frozen until then (wall time), or not at all. */
-  takeSnapshot(snapshot: string, mirror: string | undefined, frozenUntilMs: number | undefined): BarrierRecord;
+  /**
+   * Sends the barrier; what is written from then on is not in the snapshot. `mirror`: names separated by "/".
+   * `frozenUntilMs`: the volume's filesystem is frozen until then (wall time), or not at all.
+   * @returns the attempt, to be finished
+   */
+  beginSnapshot(snapshot: string, mirror: string | undefined, frozenUntilMs: number | undefined): string;
+  /** Answers when the snapshot of this attempt is Ready. */
+  finishSnapshot(attempt: string): BarrierRecord;
   snapshot(name: string): SnapshotView | undefined;
   deleteSnapshot(name: string): void;
   isBlank(): boolean;
@@ -51,6 +57,8 @@ export interface EngineThreadData {
   readonly record: VolumeRecord;
   readonly dataDirectory: string;
   readonly bufferDirectory: string | undefined;
+  /** The volume's folders in all pools of the node, by pool. */
+  readonly poolDirectories: Readonly<Record<string, string>>;
   readonly socket: string;
   readonly tls: LinkTls | undefined;
   readonly timing: MirrorTiming;

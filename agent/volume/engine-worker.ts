@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from '../../common/clock.ts';
-import { errorMessage } from '../../common/errors.ts';
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
 import { ArbiterPort } from './arbiter-port.ts';
 import {
@@ -32,12 +32,18 @@ const log = portLog({ volume: data.record.volume }, post);
 async function openFolders(): Promise<VolumeFolders> {
   const { dataDirectory, bufferDirectory } = data;
   const folder = await DiskDirectory.open(dataDirectory);
-  if (bufferDirectory === undefined) return { data: folder, buffer: undefined };
+  if (bufferDirectory === undefined) return { data: folder, buffer: undefined, inPool };
   try {
-    return { data: folder, buffer: await DiskDirectory.open(bufferDirectory) };
+    return { data: folder, buffer: await DiskDirectory.open(bufferDirectory), inPool };
   } catch (error) {
-    return { data: folder, buffer: undefined, bufferFailure: errorMessage(error) };
+    return { data: folder, buffer: undefined, bufferFailure: errorMessage(error), inPool };
   }
+}
+
+async function inPool(pool: string): Promise<DiskDirectory> {
+  const directory = data.poolDirectories[pool];
+  if (directory === undefined) throw new UnderstudyError('NotFound', `no pool ${pool} on this node`);
+  return DiskDirectory.open(directory);
 }
 
 async function startEngine(): Promise<VolumeEngine> {
@@ -69,7 +75,8 @@ function handlersOf(engine: VolumeEngine): Handlers {
     stopVerification: (mirror) => engine.primary('verified').stopVerification(mirror),
     acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, linkTls)),
     waitForLull: (lull) => engine.waitForLull(lull),
-    takeSnapshot: (snapshot, mirror, frozenUntilMs) => engine.takeSnapshot(snapshot, mirror, frozenUntilMs),
+    beginSnapshot: (snapshot, mirror, frozenUntilMs) => engine.beginSnapshot(snapshot, mirror, frozenUntilMs),
+    finishSnapshot: (attempt) => engine.finishSnapshot(attempt),
     snapshot: (name) => engine.snapshot(name),
     deleteSnapshot: (name) => engine.deleteSnapshot(name),
     isBlank: () => engine.isBlank(),

@@ -6,7 +6,7 @@ import type { Arbiter } from '../mirror/arbiter.ts';
 import type { MirrorDevice } from '../mirror/mirror-device.ts';
 import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { StandbySession } from '../mirror/standby-session.ts';
-import { openPrimary, recordUnusable } from './primary-copy.ts';
+import { openMirrors, recordUnusable } from './copy-mirrors.ts';
 import { refusalOf, StandbyCopyOfVolume } from './standby-copy.ts';
 import { RecordStore, type VolumeRecord } from './volume-record.ts';
 import { openStack, type VolumeFolders, type VolumeStack } from './volume-stack.ts';
@@ -24,12 +24,15 @@ export interface CopyOptions {
   readonly arbiter?: Arbiter | undefined;
   /** The limit on the resyncs of mirrors that have none of their own. */
   readonly resyncBytesPerSecond?: number | undefined;
+  /** Bytes of an asynchronous mirror's stream in memory. */
+  readonly queueBytes?: number | undefined;
 }
 
 /** What differs with the role of a copy. */
 export type CopyRole =
   | { readonly kind: 'primary'; readonly mirror: MirrorDevice }
-  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume };
+  /** `mirror`: the copies behind it, if it has any (a cascade). */
+  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume; readonly mirror: MirrorDevice | undefined };
 
 /** One copy of a volume in use. */
 export interface OpenedCopy {
@@ -49,7 +52,11 @@ export async function openCopy(options: CopyOptions): Promise<OpenedCopy> {
   // again from the next resync on; a primary does at once.
   await store.update((before) => ({
     ...before,
-    standby: { ...before.standby, clean: before.standby.clean && !before.running },
+    standby: {
+      ...before.standby,
+      clean: before.standby.clean && !before.running,
+      stream: before.running ? undefined : before.standby.stream,
+    },
     running: before.role === 'primary',
   }));
   const stack = await openStack(record, folders, clock, log);
@@ -63,7 +70,7 @@ export async function closeCopy({ store, stack, role }: OpenedCopy): Promise<voi
     await role.mirror.close();
   } else {
     await role.standby.stop();
-    await stack.top.close();
+    await (role.mirror ?? stack.top).close();
   }
   await store.update((record) => ({ ...record, running: false }));
 }
@@ -82,36 +89,36 @@ export async function changeLive({ store, role }: OpenedCopy, change: LiveChange
   const relink = arbiterKey !== undefined && arbiterKey !== store.record.arbiterKey;
   // On disk before anybody is told of it: an epoch never falls.
   await store.update((record) => ({ ...record, epoch, onLoss, ...(arbiterKey === undefined ? {} : { arbiterKey }) }));
-  if (role.kind === 'primary') await role.mirror.setMirrors(mirrors, { epoch, relink });
-  else await role.standby.refuseBelow(epoch);
+  if (role.kind === 'standby') await role.standby.refuseBelow(epoch);
+  await role.mirror?.setMirrors(mirrors, { epoch, relink });
   await store.update((record) => ({ ...record, mirrors: [...mirrors] }));
 }
 
 async function openRole(options: CopyOptions, store: RecordStore, stack: VolumeStack): Promise<CopyRole> {
-  const { clock, log, folders, connect, timing, newId, arbiter, resyncBytesPerSecond } = options;
+  const { clock, log, folders, connect, timing, newId, arbiter, resyncBytesPerSecond, queueBytes } = options;
   const onUnusable = (state: 'Fenced' | 'Failed', reason: string) => {
     log.error({ state, reason }, 'this copy must not be used any more');
     void recordUnusable(store, log, state, reason);
   };
-  if (store.record.role === 'standby') {
-    const standby = new StandbyCopyOfVolume(stack, store, log, clock, (reason) => onUnusable('Failed', reason));
-    return { kind: 'standby', standby };
-  }
-  const directory = folders.data;
-  const mirror = await openPrimary({
-    stack,
-    store,
-    directory,
-    connect,
-    clock,
-    timing,
-    log,
-    newId,
-    onUnusable,
-    arbiter,
-    resyncBytesPerSecond,
-  });
-  return { kind: 'primary', mirror };
+  const open = () =>
+    openMirrors({
+      stack,
+      store,
+      folders,
+      queueBytes,
+      connect,
+      clock,
+      timing,
+      log,
+      newId,
+      onUnusable,
+      arbiter,
+      resyncBytesPerSecond,
+    });
+  if (store.record.role === 'primary') return { kind: 'primary', mirror: await open() };
+  const mirror = store.record.mirrors.length > 0 ? await open() : undefined;
+  const onFailed = (reason: string) => onUnusable('Failed', reason);
+  return { kind: 'standby', standby: new StandbyCopyOfVolume(stack, store, log, clock, onFailed, mirror), mirror };
 }
 
 /** Tells whoever takes a primary for a standby why it is none. */
@@ -133,6 +140,7 @@ export function refuseMirror(
         epoch: store.record.epoch,
       },
     beginResync: refused,
+    resumeStream: refused,
     becomeInSync: refused,
     takeSnapshot: refused,
     failed: async () => undefined,

@@ -90,6 +90,11 @@ export class Pools {
     await this.#removeFolder(pool, volume);
   }
 
+  /** Removes what else a volume has on this node: its buffer, its mirrors' journals. Data in raw devices stays. */
+  async removeBeside(pool: string, volume: string): Promise<void> {
+    for (const { name } of this.all) if (name !== pool) await this.#removeFolder(name, volume);
+  }
+
   async #removeFolder(pool: string, volume: string): Promise<void> {
     await fs.rm(this.folderOf(pool, volume), { recursive: true, force: true });
   }

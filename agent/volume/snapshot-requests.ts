@@ -87,12 +87,14 @@ export class SnapshotRequests {
     const frozenUntilMs = this.#clock.wallTimeMs() + (request.freeze?.timeoutMs ?? 0);
     const quiesced = request.freeze ? await this.quiescer?.freeze(volume, request.freeze) : undefined;
     const frozen = quiesced?.consistency === 'filesystem' ? frozenUntilMs : undefined;
-    let record: BarrierRecord;
+    let attempt: string;
     try {
-      record = await host.call('takeSnapshot', snapshot, request.mirror, frozen);
+      // The barrier has its place in the stream of writes then. How long it is on its way concerns nobody here.
+      attempt = await host.call('beginSnapshot', snapshot, request.mirror, frozen);
     } finally {
       await quiesced?.thaw();
     }
+    const record = await host.call('finishSnapshot', attempt);
     const held = request.mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
     return held ?? readyView(snapshot, record);
   }

@@ -5,7 +5,18 @@ import type { PrepareResult, VolumeView } from '../api/contract/volumes.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import type { Connection } from '../core/connection.ts';
 import type { CowDevice } from '../cow/cow-device.ts';
-import type { Barrier, BarrierRecord, Hello, InSync, Refuse, ResyncBegin, Welcome } from '../mirror/messages.ts';
+import type {
+  Barrier,
+  BarrierRecord,
+  Hello,
+  InSync,
+  Refuse,
+  ResyncBegin,
+  StreamPosition,
+  StreamStart,
+  Welcome,
+} from '../mirror/messages.ts';
+import type { MirrorDevice } from '../mirror/mirror-device.ts';
 import { protocolVersion } from '../mirror/protocol.ts';
 import { type StandbyCopy, StandbySession } from '../mirror/standby-session.ts';
 import type { RecordStore, VolumeRecord } from './volume-record.ts';
@@ -26,6 +37,10 @@ const safetyMs = 3_000;
  *   also if its connection was lost long ago.
  * - An epoch below the record's, or below one it was prepared for, is refused; a higher one is on disk before it is
  *   answered.
+ * - Where the stream of an asynchronous mirror was left is known while the process lives, and on disk after an orderly
+ *   stop; it is taken from there before anything more is applied. After an unclean end nobody relies on it.
+ * - Copies behind this one (a cascade) get what is applied here, in the same order, and are told of a resync before its
+ *   first write, and of its end behind its last.
  * - `clean` and `consistent` are false on disk before the first write of a resync, and true again only on the word of
  *   the primary that nothing is missing.
  */
@@ -42,11 +57,24 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   #admitted: StandbySession | undefined;
   /** Something that was reported as held is not here, until the next resync. */
   #incomplete = false;
+  /** Where the stream of an asynchronous mirror was left, while no session goes on with it. */
+  #stream: StreamPosition | undefined;
+  readonly #cascade: MirrorDevice | undefined;
   /** Admissions, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(stack: VolumeStack, store: RecordStore, log: Log, clock: Clock, onFailed: (message: string) => void) {
-    this.device = stack.top;
+  /** `cascade`: the mirrors of this copy, over its stack. */
+  constructor(
+    stack: VolumeStack,
+    store: RecordStore,
+    log: Log,
+    clock: Clock,
+    onFailed: (message: string) => void,
+    cascade?: MirrorDevice,
+  ) {
+    this.device = cascade ?? stack.top;
+    this.#cascade = cascade;
+    this.#stream = store.record.standby.stream;
     this.#cow = stack.cow;
     this.#store = store;
     this.#log = log;
@@ -96,6 +124,8 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   async stop(): Promise<void> {
     await this.#inTurn(() => this.#endSession('the agent stops'));
     await this.device.flush();
+    const stream = this.#incomplete ? undefined : this.#stream;
+    if (stream) await this.#updateStandby({ stream });
   }
 
   // --- StandbyCopy ----------------------------------------------------------------------------------------------
@@ -107,6 +137,7 @@ export class StandbyCopyOfVolume implements StandbyCopy {
       await this.#endSession('replaced by a newer link');
       if (hello.epoch > this.#store.record.epoch)
         await this.#store.update((record) => ({ ...record, epoch: hello.epoch }));
+      this.#cascade?.adoptEpoch(hello.epoch);
       this.#session = session;
       this.#admitted = session;
       const { blank, consistent, clean, dataEpoch, baseId } = this.#store.record.standby;
@@ -117,6 +148,7 @@ export class StandbyCopyOfVolume implements StandbyCopy {
         clean,
         dataEpoch,
         ...(baseId === undefined ? {} : { baseId }),
+        ...(this.#stream === undefined ? {} : { stream: this.#stream }),
       };
     });
   }
@@ -124,12 +156,26 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   async beginResync({ baseId, epoch }: ResyncBegin): Promise<void> {
     await this.#keepConsistentImage();
     this.#incomplete = false;
-    const standby = { blank: false, consistent: false, clean: false, dataEpoch: epoch, baseId };
+    this.#stream = undefined;
+    const standby = { blank: false, consistent: false, clean: false, dataEpoch: epoch, baseId, stream: undefined };
     await this.#store.update((record) => ({ ...record, running: true, standby: { ...record.standby, ...standby } }));
+    await this.#cascade?.announce('disorder');
   }
 
-  async becomeInSync({ baseId, epoch }: InSync): Promise<void> {
-    await this.#updateStandby({ consistent: true, clean: true, dataEpoch: epoch, baseId });
+  async resumeStream({ baseId, epoch, stream }: StreamStart): Promise<boolean> {
+    const { standby } = this.#store.record;
+    const here = this.#stream;
+    if (here?.id !== stream.id || here.position !== stream.position || standby.baseId !== baseId)
+      throw new UnderstudyError('Protocol', 'a stream that does not begin where this copy has left it');
+    this.#stream = undefined;
+    const changed = { blank: false, clean: false, dataEpoch: epoch, stream: undefined };
+    await this.#store.update((record) => ({ ...record, running: true, standby: { ...record.standby, ...changed } }));
+    return standby.consistent;
+  }
+
+  async becomeInSync({ baseId, epoch }: InSync, clean: boolean): Promise<void> {
+    await this.#updateStandby({ consistent: true, clean, dataEpoch: epoch, baseId });
+    await this.#cascade?.announce('order');
     // Not waited for: the primary's stream goes on behind this.
     this.#dropConsistentImage().catch((error: unknown) => {
       this.#log.warn({ error: errorMessage(error) }, 'the safety snapshot could not be deleted');
@@ -137,7 +183,15 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   }
 
   async takeSnapshot(barrier: Barrier): Promise<BarrierRecord> {
-    return takeOn(this.#cow, this.#store.record.volume, barrier);
+    const cascade = this.#cascade;
+    const { via: [next, ...further] = [], ...here } = barrier;
+    if (next === undefined) {
+      const take = () => takeOn(this.#cow, this.#store.record.volume, here);
+      return cascade ? cascade.inOrder(take) : take();
+    }
+    if (!cascade) throw new UnderstudyError('NotFound', `the standby has no mirror ${next} of its own`);
+    const beyond: Barrier = further.length > 0 ? { ...here, via: further } : here;
+    return cascade.inOrder(() => cascade.barrier(next, beyond));
   }
 
   async failed(error: unknown): Promise<void> {
@@ -187,6 +241,7 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     this.#session = undefined;
     this.#admitted = undefined;
     await session?.end(reason);
+    this.#stream = session?.stream ?? this.#stream;
   }
 
   #updateStandby(change: Partial<VolumeRecord['standby']>): Promise<void> {

@@ -44,6 +44,7 @@ export function planChange(
     ...(current.role === 'primary' ? { primarySince: current.primarySince ?? current.epoch } : {}),
     mirrorRecords: current.mirrorRecords.filter((known) => spec.mirrors.some((mirror) => mirror.name === known.name)),
   };
+  if (kindOf(current, record) === 'restart') checkModes(current, spec);
   if (current.unusable?.state === 'Fenced' && spec.epoch > current.epoch) {
     throw conflict(current, `it is fenced (${current.unusable.reason}); make it a standby of the newer epoch instead`);
   }
@@ -55,6 +56,9 @@ function kindOf(current: VolumeRecord, record: VolumeRecord): VolumeChange['kind
   const live = ({ mirrors, onLoss, epoch, arbiterKey }: VolumeRecord) =>
     JSON.stringify({ mirrors, onLoss, epoch, arbiterKey });
   if (shape(current) !== shape(record)) return 'restart';
+  // The layer that feeds the copies behind a standby is there only if there are any.
+  const cascade = ({ role, mirrors: list }: VolumeRecord) => role === 'standby' && list.length > 0;
+  if (cascade(current) !== cascade(record)) return 'restart';
   return live(current) === live(record) ? 'none' : 'live';
 }
 
@@ -67,12 +71,13 @@ function checkSpec(volume: string, spec: VolumeSpec): void {
   }
   const names = new Set(spec.mirrors.map((mirror) => mirror.name));
   if (names.size !== spec.mirrors.length) throw invalid('two mirrors have the same name');
-  if (spec.role === 'standby' && spec.mirrors.length > 0) {
-    throw invalid('a standby with mirrors of its own (a cascade) is not supported yet; leave mirrors out');
-  }
-  const asynchronous = spec.mirrors.find((mirror) => mirror.mode === 'asynchronous');
-  if (asynchronous)
-    throw invalid(`mirror ${asynchronous.name}: asynchronous mirrors are not supported yet; use synchronous`);
+  const synchronous = spec.mirrors.find((mirror) => mirror.mode === 'synchronous');
+  if (spec.role === 'standby' && synchronous)
+    throw invalid(`mirror ${synchronous.name}: a mirror of a standby (a cascade) is asynchronous`);
+  const settings = spec.mirrors.find(
+    ({ mode, journal, compression }) => mode === 'synchronous' && (journal || compression),
+  );
+  if (settings) throw invalid(`mirror ${settings.name}: journal and compression are for asynchronous mirrors`);
 }
 
 function checkIdentity(current: VolumeRecord, spec: VolumeSpec): void {
@@ -101,6 +106,19 @@ function checkEpoch(current: VolumeRecord, spec: VolumeSpec): void {
       `it is ${current.role} in epoch ${current.epoch}; the role changes with a higher epoch only`,
     );
   }
+}
+
+/** A standby that writes wait for is let go of while the volume is in use, not by way of a restart. */
+function checkModes(current: VolumeRecord, spec: VolumeSpec): void {
+  const changed = spec.mirrors.find((mirror) => {
+    const before = current.mirrors.find(({ name }) => name === mirror.name);
+    return before?.mode === 'synchronous' && mirror.mode === 'asynchronous';
+  });
+  if (changed)
+    throw conflict(
+      current,
+      `mirror ${changed.name} is to become asynchronous; ask for that by itself, and for the rest after it`,
+    );
 }
 
 function checkShape(current: VolumeRecord, spec: VolumeSpec): void {
@@ -135,17 +153,28 @@ function changeRole(current: VolumeRecord, spec: VolumeSpec): VolumeRecord {
   const base: VolumeRecord = {
     ...rest,
     ...settingsOf(spec),
-    mirrorRecords: [],
+    mirrorRecords: keptRecords(current, spec),
     // A newer epoch ends a fence. A disk that failed for good is not trusted again in any role (rule 15).
     ...(unusable?.state === 'Failed' ? { unusable } : {}),
   };
   if (spec.role === 'standby') {
     // What it wrote as a primary may be missing elsewhere, so nothing of it counts until a primary has confirmed it.
-    const { preparedEpoch: ___, baseId: ____, ...standby } = current.standby;
+    const { preparedEpoch: ___, baseId: ____, stream: _____, ...standby } = current.standby;
     return { ...base, standby: { ...standby, blank: false, consistent: true, clean: false, dataEpoch: current.epoch } };
   }
   checkPromotion(current, spec);
-  return { ...base, primarySince: spec.epoch };
+  const { stream: ___, ...standby } = current.standby;
+  return { ...base, primarySince: spec.epoch, standby };
+}
+
+/**
+ * The copy behind an asynchronous mirror that stays one follows this copy in any role. What a synchronous standby is
+ * worth is a matter of the epoch.
+ */
+function keptRecords(current: VolumeRecord, spec: VolumeSpec): VolumeRecord['mirrorRecords'] {
+  const stays = (name: string, mirrors: VolumeSpec['mirrors']) =>
+    mirrors.some((mirror) => mirror.name === name && mirror.mode === 'asynchronous');
+  return current.mirrorRecords.filter(({ name }) => stays(name, current.mirrors) && stays(name, spec.mirrors));
 }
 
 function checkPromotion(current: VolumeRecord, spec: VolumeSpec): void {

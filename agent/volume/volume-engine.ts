@@ -45,7 +45,7 @@ type Role =
       readonly live: MeteredDevice;
       readonly activity: WriteActivity;
     }
-  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume };
+  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume; readonly mirror: MirrorDevice | undefined };
 
 /**
  * One copy of a volume in use: its stack of layers, its exports, and its end of the mirror. It lives in a thread of its
@@ -59,6 +59,8 @@ export class VolumeEngine {
   readonly #role: Role;
   readonly #exports: VolumeExports;
   readonly #statistics: OperationStatistics;
+  /** Snapshots on their way. */
+  readonly #attempts = new Map<string, Promise<BarrierRecord>>();
   #server: NbdServer | undefined;
 
   private constructor(
@@ -114,7 +116,7 @@ export class VolumeEngine {
       arbiter: this.#arbiterView(),
       ...lastErrorOf(unusable?.reason, this.#stack.bufferFailure),
       ...(this.#role.kind === 'standby' ? { link: this.#role.standby.link } : {}),
-      mirrors: this.#role.kind === 'primary' ? this.#role.mirror.mirrors : [],
+      mirrors: this.#role.mirror?.mirrors ?? [],
       snapshots: (this.#stack.cow?.listSnapshots() ?? []).map(snapshotView),
       ...(buffer && usage
         ? {
@@ -174,12 +176,8 @@ export class VolumeEngine {
     return this.#role.activity.waitForLull(lull);
   }
 
-  /** The barrier: at a mirror's standby, or on this copy. Resolves when the snapshot is Ready. */
-  async takeSnapshot(
-    snapshot: string,
-    mirror: string | undefined,
-    frozenUntilMs: number | undefined,
-  ): Promise<BarrierRecord> {
+  /** Sends the barrier: to a mirror's standby, or to this copy. @returns the attempt, to be finished */
+  beginSnapshot(snapshot: string, mirror: string | undefined, frozenUntilMs: number | undefined): string {
     const { clock, newId } = this.#options;
     const nowMs = clock.wallTimeMs();
     const consistency = frozenUntilMs !== undefined && nowMs < frozenUntilMs ? 'filesystem' : 'crash';
@@ -189,10 +187,29 @@ export class VolumeEngine {
       takenAt: new Date(nowMs).toISOString(),
       consistency,
     };
+    const taken = this.#take(barrier, mirror?.split('/') ?? []);
+    // Whoever finishes it learns of a failure.
+    taken.catch(() => undefined);
+    this.#attempts.set(barrier.attempt, taken);
+    return barrier.attempt;
+  }
+
+  /** Resolves when the snapshot is Ready. */
+  async finishSnapshot(attempt: string): Promise<BarrierRecord> {
+    const taken = this.#attempts.get(attempt);
+    if (!taken) throw new UnderstudyError('NotFound', `volume ${this.record.volume}: no attempt ${attempt}`);
+    try {
+      return await taken;
+    } finally {
+      this.#attempts.delete(attempt);
+    }
+  }
+
+  async #take(barrier: Barrier, [mirror, ...via]: string[]): Promise<BarrierRecord> {
     if (mirror !== undefined) {
       if (this.#role.kind !== 'primary')
         throw this.#conflict('is a standby here; a snapshot of a mirror is ordered at the primary');
-      return this.#role.mirror.barrier(mirror, barrier);
+      return this.#role.mirror.barrier(mirror, via.length > 0 ? { ...barrier, via } : barrier);
     }
     if (this.#role.kind === 'standby' && !this.#store.record.standby.consistent) {
       throw new UnderstudyError(
@@ -200,7 +217,9 @@ export class VolumeEngine {
         `volume ${this.record.volume}: this copy is inconsistent until its resync is done`,
       );
     }
-    return takeOn(this.#stack.cow, this.record.volume, barrier);
+    const take = () => takeOn(this.#stack.cow, this.record.volume, barrier);
+    // A standby has promised its primary that it holds what still waits in front of its mirrors.
+    return this.#role.kind === 'standby' && this.#role.mirror ? this.#role.mirror.inOrder(take) : take();
   }
 
   snapshot(name: string): SnapshotView | undefined {

@@ -164,6 +164,7 @@ export class VolumeManager implements VolumeService {
     return this.#changes.run(volume, async () => {
       const blank = this.#pools.startsBlank(spec.pool);
       if (spec.buffer) this.#pools.checkBufferPool(spec.buffer.pool);
+      for (const { journal } of spec.mirrors) if (journal?.pool !== undefined) this.#pools.get(journal.pool);
       const slot = this.#slots.get(volume);
       const change = planChange(volume, await slot?.record(), spec, blank);
       if (!slot) return { created: true, view: await this.#create(change.record) };
@@ -177,10 +178,10 @@ export class VolumeManager implements VolumeService {
       const slot = this.#slots.get(volume);
       if (!slot) return;
       await checkUnused(slot, 'deleted', this.#users);
-      const { pool, buffer } = await slot.stop();
+      const { pool } = await slot.stop();
       this.#slots.delete(volume);
       // The data goes last: while it is there, a crash leaves a volume that can be deleted again.
-      if (buffer) await this.#pools.remove(buffer.pool, volume);
+      await this.#pools.removeBeside(pool, volume);
       await this.#pools.remove(pool, volume);
     });
   }
@@ -302,7 +303,7 @@ export class VolumeManager implements VolumeService {
   }
 
   async #create(record: VolumeRecord): Promise<VolumeView> {
-    const { volume, pool, buffer, size, provisioning } = record;
+    const { volume, pool, size, provisioning } = record;
     const folder = await this.#pools.reserve(pool, volume, size, provisioning);
     const slot = new VolumeSlot(record, this.#slotOptions);
     this.#slots.set(volume, slot);
@@ -313,7 +314,7 @@ export class VolumeManager implements VolumeService {
     } catch (error) {
       // Nothing was ever acknowledged: a creation that failed leaves nothing behind.
       this.#slots.delete(volume);
-      if (buffer) await this.#pools.remove(buffer.pool, volume);
+      await this.#pools.removeBeside(pool, volume);
       await this.#pools.remove(pool, volume);
       throw error;
     }

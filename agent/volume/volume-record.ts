@@ -27,6 +27,15 @@ const bufferSchema = z.object({
   maxSnapshots: z.number().int().positive(),
 });
 
+const recordedMirrorSchema = z.object({
+  name: z.string(),
+  address: z.string(),
+  mode: mirrorModeSchema,
+  resyncBytesPerSecond: z.number().positive().optional(),
+  journal: z.object({ pool: z.string().optional(), capacity: z.number().int().positive() }).optional(),
+  compression: z.enum(['none', 'zstd']).optional(),
+});
+
 const recordSchema = z.object({
   volume: z.string(),
   uid: z.string().optional(),
@@ -37,14 +46,7 @@ const recordSchema = z.object({
   pool: z.string(),
   provisioning: z.enum(['thick', 'sparse']),
   buffer: bufferSchema.optional(),
-  mirrors: z.array(
-    z.object({
-      name: z.string(),
-      address: z.string(),
-      mode: mirrorModeSchema,
-      resyncBytesPerSecond: z.number().positive().optional(),
-    }),
-  ),
+  mirrors: z.array(recordedMirrorSchema),
   onLoss: z.enum(['suspend', 'continue']),
   /** Where the arbiter keeps its record of the volume; without it the volume has no arbiter. */
   arbiterKey: z.string().optional(),
@@ -68,6 +70,8 @@ const recordSchema = z.object({
     dataEpoch: z.number().int().min(0),
     baseId: z.string().optional(),
     preparedEpoch: z.number().int().positive().optional(),
+    /** Where an orderly stop left the stream of an asynchronous mirror. */
+    stream: z.object({ id: z.string(), position: z.number().int().min(0) }).optional(),
   }),
   /** Its files have been made: one that is missing from now on is lost, and is not made anew. */
   created: z.boolean(),

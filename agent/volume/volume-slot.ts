@@ -67,6 +67,7 @@ export class VolumeSlot {
           record,
           dataDirectory: pools.folderOf(record.pool, this.volume),
           bufferDirectory: record.buffer && pools.folderOf(record.buffer.pool, this.volume),
+          poolDirectories: Object.fromEntries(pools.all.map(({ name }) => [name, pools.folderOf(name, this.volume)])),
           socket: this.socket,
           tls,
           timing,

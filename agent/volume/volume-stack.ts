@@ -15,6 +15,8 @@ export const intentFile = 'intent';
 export interface VolumeFolders {
   readonly data: StorageDirectory;
   readonly buffer: StorageDirectory | undefined;
+  /** The volume's folder in another pool of the node. */
+  readonly inPool: (pool: string) => Promise<StorageDirectory>;
   /** Why there is no folder for the buffer, though the volume has one. */
   readonly bufferFailure?: string;
 }

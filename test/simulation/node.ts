@@ -229,6 +229,7 @@ export class SimulatedNode {
       folders: {
         data: this.#directory(record.role),
         buffer: record.buffer && scope.directory(this.bufferDisk.mount()),
+        inPool: async () => scope.directory(this.bufferDisk.mount()),
       },
       connect: (address) => scope.guard(() => network.connect(this.name, scope, hostOf(address))),
       clock: scope.clock,

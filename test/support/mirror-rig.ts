@@ -3,18 +3,20 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import type { MirrorSpec } from '../../agent/api/contract/volumes.ts';
 import type { Connection } from '../../agent/core/connection.ts';
 import type { Arbiter } from '../../agent/mirror/arbiter.ts';
 import { noArbiter } from '../../agent/mirror/arbiter.ts';
 import { IntentBitmap } from '../../agent/mirror/intent-bitmap.ts';
 import { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
 import type { MirrorRecord, MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
+import { StreamJournal } from '../../agent/mirror/stream-journal.ts';
 import { TcpConnection } from '../../agent/mirror/tcp-connection.ts';
 import { DiskDirectory } from '../../agent/store/disk-directory.ts';
 import { StandbyCopyOfVolume } from '../../agent/volume/standby-copy.ts';
 import { RecordStore, type VolumeRecord } from '../../agent/volume/volume-record.ts';
 import { systemClock } from '../../common/clock.ts';
-import { silentLog } from '../../common/log.ts';
+import { type Log, silentLog } from '../../common/log.ts';
 import { MemoryDevice } from './memory-device.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -122,6 +124,10 @@ export interface MirrorRigOptions {
   readonly arbiter?: Arbiter;
   readonly epoch?: number;
   readonly timing?: MirrorTiming;
+  /** Asynchronous mirrors, with a journal of this size; 0: none. */
+  readonly journalBytes?: number;
+  readonly queueBytes?: number;
+  readonly compression?: 'zstd';
 }
 
 /** A primary over a byte array with its standbys, connected by TCP on loopback. */
@@ -132,6 +138,8 @@ export class MirrorRig {
   primary!: MirrorDevice;
   records: readonly MirrorRecord[] = [];
   fenced: string | undefined;
+  /** What the primary has logged. */
+  readonly messages: string[] = [];
   readonly #options: MirrorRigOptions;
 
   private constructor(directory: string, options: MirrorRigOptions) {
@@ -156,6 +164,11 @@ export class MirrorRig {
 
   async startPrimary(): Promise<void> {
     const directory = await DiskDirectory.open(path.join(this.directory, 'primary'));
+    const { journalBytes, queueBytes } = this.#options;
+    const openJournal = async ({ name }: MirrorSpec) =>
+      journalBytes
+        ? StreamJournal.open({ directory, name: `journal-${name}`, capacityBytes: journalBytes }, silentLog)
+        : undefined;
     this.primary = new MirrorDevice({
       base: this.local,
       intent: await IntentBitmap.open(directory, 'intent', volumeSize),
@@ -164,7 +177,9 @@ export class MirrorRig {
       connect: connectTcp,
       clock: systemClock,
       timing: this.#options.timing ?? fastTiming,
-      log: silentLog,
+      log: this.#log(),
+      openJournal,
+      ...(queueBytes === undefined ? {} : { queueBytes }),
       newBaseId: randomUUID,
       persist: async (records) => {
         this.records = records;
@@ -174,12 +189,29 @@ export class MirrorRig {
       },
       onFailed: () => undefined,
     });
-    const mirrors = this.standbys.map((standby, index) => ({
+    const journals = new Map();
+    for (const spec of this.specs) {
+      const journal = spec.mode === 'asynchronous' ? await openJournal(spec) : undefined;
+      if (journal) journals.set(spec.name, journal);
+    }
+    this.primary.start(this.specs, this.records, journals);
+  }
+
+  get specs(): MirrorSpec[] {
+    const { journalBytes, compression } = this.#options;
+    const mode = journalBytes === undefined ? ('synchronous' as const) : ('asynchronous' as const);
+    return this.standbys.map((standby, index) => ({
       name: `mirror-${index}`,
       address: standby.address,
-      mode: 'synchronous' as const,
+      mode,
+      ...(compression ? { compression } : {}),
     }));
-    this.primary.start(mirrors, this.records);
+  }
+
+  #log(): Log {
+    const note = (_: object, message: string) => void this.messages.push(message);
+    const log: Log = { debug: note, info: note, warn: note, error: note, child: () => log };
+    return log;
   }
 
   state(index = 0): string {

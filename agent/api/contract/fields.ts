@@ -12,6 +12,21 @@ export const nameSchema = z
   )
   .refine((name) => !name.includes('..'), 'must not contain ".."');
 
+/** The name of a mirror, or of mirrors one behind the other, separated by "/". */
+export const mirrorPathSchema = z.string().superRefine((path, context) => {
+  const names = path.split('/');
+  if (names.length > 8)
+    context.addIssue({ code: 'custom', message: 'expected at most 8 mirrors, one behind the other' });
+  for (const name of names) {
+    const parsed = nameSchema.safeParse(name);
+    if (!parsed.success)
+      context.addIssue({
+        code: 'custom',
+        message: `${JSON.stringify(name)}: ${parsed.error.issues[0]?.message ?? ''}`,
+      });
+  }
+});
+
 /** Bytes, or a Kubernetes quantity such as "10Gi"; parsed into bytes. */
 export const sizeSchema = z.union([z.number(), z.string()]).transform((value, context) => {
   try {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { nameSchema } from './fields.ts';
+import { mirrorPathSchema } from './fields.ts';
 
 /** Waiting for a quiet stretch in the write stream before the barrier. */
 export const lullSchema = z.strictObject({
@@ -13,8 +13,11 @@ export const lullSchema = z.strictObject({
 
 /** PUT /v1/volumes/{volume}/snapshots/{snapshot}, at the primary. Idempotent by name. */
 export const snapshotRequestSchema = z.strictObject({
-  /** Take it on this mirror's standby; without it, on this copy. */
-  mirror: nameSchema.optional(),
+  /**
+   * Take it on this mirror's standby; without it, on this copy. `first/second` is the mirror `second` of the copy behind
+   * the mirror `first` (a cascade): the barrier travels on in the stream of writes.
+   */
+  mirror: mirrorPathSchema.optional(),
   lull: lullSchema.optional(),
   /** Freeze the mounted filesystem around the barrier, for at most this long. */
   freeze: z.strictObject({ timeoutMs: z.number().int().min(1).max(60_000).default(5_000) }).optional(),

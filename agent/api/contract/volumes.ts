@@ -12,6 +12,14 @@ export const bufferSpecSchema = z.strictObject({
   maxSnapshots: z.number().int().min(1).max(512).default(32),
 });
 
+/** Where an asynchronous mirror keeps what there is no room for in memory. */
+export const journalSpecSchema = z.strictObject({
+  /** The volume's own pool unless told. */
+  pool: nameSchema.optional(),
+  /** Reserved at once. When it is full, the mirror falls back to a resync. */
+  capacity: sizeSchema.refine((bytes) => bytes >= 1024 * 1024, 'expected at least 1Mi'),
+});
+
 export const mirrorSpecSchema = z.strictObject({
   name: nameSchema,
   /** The mirror listener of the standby's agent. */
@@ -19,6 +27,10 @@ export const mirrorSpecSchema = z.strictObject({
   mode: mirrorModeSchema,
   /** At most so much is read a second for a resync of this mirror; without it, what the agent's configuration says. */
   resyncBytesPerSecond: sizeSchema.optional(),
+  /** Of an asynchronous mirror; 256Mi in the volume's pool unless told. */
+  journal: journalSpecSchema.optional(),
+  /** Of what goes over the link of an asynchronous mirror; none unless told. */
+  compression: z.enum(['none', 'zstd']).optional(),
 });
 
 /** PUT /v1/volumes/{volume}: what this copy of the volume should be. Idempotent. */
@@ -34,6 +46,7 @@ export const volumeSpecSchema = z.strictObject({
   /** thick reserves all space at creation; sparse allocates as it is written, and can run out. */
   provisioning: z.enum(['thick', 'sparse']).default('thick'),
   buffer: bufferSpecSchema.optional(),
+  /** Those of a standby (a cascade) are asynchronous: they pass on what the standby applies. */
   mirrors: z.array(mirrorSpecSchema).max(16).default([]),
   /**
    * Where the arbiter of this agent keeps its record of the volume; for the arbiter "kubernetes" the namespace and name of
@@ -66,6 +79,11 @@ export const mirrorViewSchema = z.object({
   dirtyBytes: z.number(),
   /** Bytes sent or queued and not yet held by the standby. */
   lagBytes: z.number(),
+  /** Of an asynchronous mirror: age of the oldest write that the standby does not hold, in seconds. */
+  lagSeconds: z.number().optional(),
+  /** Of an asynchronous mirror: its journal, and how much of it is used. */
+  journal: z.object({ pool: z.string().optional(), capacity: z.number(), usedBytes: z.number().optional() }).optional(),
+  compression: z.enum(['none', 'zstd']).optional(),
   /** Progress of the resync under way. */
   resync: z.object({ copiedBytes: z.number(), totalBytes: z.number() }).optional(),
   /** The limit on resyncs that is in force. */
@@ -144,6 +162,7 @@ export const prepareResultSchema = z.object({
 export type VolumeSpecInput = z.input<typeof volumeSpecSchema>;
 export type VolumeSpec = z.output<typeof volumeSpecSchema>;
 export type BufferSpec = z.output<typeof bufferSpecSchema>;
+export type JournalSpec = z.output<typeof journalSpecSchema>;
 export type MirrorSpec = z.output<typeof mirrorSpecSchema>;
 export type MirrorState = z.output<typeof mirrorStateSchema>;
 export type MirrorView = z.output<typeof mirrorViewSchema>;
