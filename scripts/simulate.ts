@@ -1,12 +1,17 @@
-/** Runs the simulation: `npm run simulate -- [--seeds N] [--seed S] [--trace]`. */
+/** Runs the simulation: `npm run simulate -- [--seeds N] [--seed S] [--trace]
+ * [--follower none|primary|cascade]`. */
 import { parseArgs } from 'node:util';
 import { runSeed } from '../test/simulation/run-seed.ts';
+
+const followers = ['none', 'primary', 'cascade'] as const;
+const follower = (name: string | undefined) => followers.find((kind) => kind === name);
 
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '100' },
     seed: { type: 'string' },
     trace: { type: 'boolean', default: false },
+    follower: { type: 'string' },
   },
 });
 
@@ -16,7 +21,10 @@ let failed = 0;
 let operations = 0;
 const startedMs = performance.now();
 for (let seed = first; seed < first + count; seed += 1) {
-  const result = await runSeed(seed, values.trace ? { show: (line) => console.log(line) } : {});
+  const result = await runSeed(seed, {
+    follower: follower(values.follower),
+    ...(values.trace ? { show: (line: string) => console.log(line) } : {}),
+  });
   operations += result.operations;
   if (count === 1)
     console.log(`seed ${seed}: digest ${result.digest}, ${result.events} events, epoch ${result.epochs}`);

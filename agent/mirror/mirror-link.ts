@@ -63,7 +63,7 @@ export class MirrorLink implements Mirror {
     this.#state = initialMirrorState(options.record.needed);
     for (const range of options.suspect) this.#differences.suspect.add(range);
     this.#lastStreamingMs = options.clock.monotonicMs();
-    this.#verifications = new VerificationRuns({ ...options, log: this.#log });
+    this.#verifications = new VerificationRuns(this.name, { ...options, log: this.#log });
     this.#connection = this.#makeConnection();
   }
 

@@ -8,9 +8,11 @@ import { type DigestLink, Verification } from './verification.ts';
 /** The verifications of one mirror, one at a time; the last one is remembered. */
 export class VerificationRuns {
   readonly #options: Pick<MirrorLinkOptions, 'base' | 'clock' | 'limit' | 'log'>;
+  readonly #name: string;
   #last: Verification | undefined;
 
-  constructor(options: Pick<MirrorLinkOptions, 'base' | 'clock' | 'limit' | 'log'>) {
+  constructor(name: string, options: Pick<MirrorLinkOptions, 'base' | 'clock' | 'limit' | 'log'>) {
+    this.#name = name;
     this.#options = options;
   }
 
@@ -20,7 +22,10 @@ export class VerificationRuns {
    */
   begin(link: DigestLink, request: VerificationRequest, repair: (ranges: Range[]) => Promise<void>): void {
     if (this.#last?.running)
-      throw new UnderstudyError('Conflict', 'a verification is under way; stop that one first, or wait for it');
+      throw new UnderstudyError(
+        'Conflict',
+        `mirror ${this.#name} is being verified; stop that one first, or wait for it`,
+      );
     const { base, clock, log, limit: resyncLimit } = this.#options;
     const { bytesPerSecond } = request;
     const limit = bytesPerSecond === undefined ? resyncLimit : new RateLimit(clock, bytesPerSecond);

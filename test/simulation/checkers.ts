@@ -1,3 +1,4 @@
+import type { MirrorView } from '../../agent/api/contract/volumes.ts';
 import { errorCode, errorMessage } from '../../common/errors.ts';
 import type { PrimaryLife } from './history.ts';
 import type { SimulatedNode } from './node.ts';
@@ -15,7 +16,7 @@ export class Checkers {
 
   /** The standbys that a primary counts as in sync. It need not have noticed yet that the disks of one are gone. */
   inSync(primary: SimulatedNode): SimulatedNode[] {
-    const names = (primary.device?.mirrors ?? []).filter(({ state }) => state === 'InSync').map(({ name }) => name);
+    const names = (primary.device?.mirrors ?? []).filter(isInSync).map(({ name }) => name);
     return this.#world.nodes.filter((node) => names.includes(node.name) && !node.disksReplaced);
   }
 
@@ -28,8 +29,7 @@ export class Checkers {
       if (!device || !life) continue;
       if (life.phase === 'waiting' && !device.suspended && !node.record?.unusable) history.serves(life);
       if (!history.isCurrent(life)) continue;
-      for (const { name, state } of device.mirrors) {
-        if (state !== 'InSync') continue;
+      for (const { name } of device.mirrors.filter(isInSync)) {
         const key = `${life.life}>${name}`;
         areInSync.add(key);
         if (!this.#wereInSync.has(key)) this.#cameInSync(node, name);
@@ -96,4 +96,8 @@ export class Checkers {
     if (errorCode(error) === 'Fenced' && arbiter.object.epoch > life.epoch) return;
     violations.report('7', `an operation on ${node.name} failed: ${errorCode(error)} ${errorMessage(error)}`);
   }
+}
+
+function isInSync({ state, mode }: MirrorView): boolean {
+  return state === 'InSync' && mode === 'synchronous';
 }

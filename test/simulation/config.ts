@@ -1,13 +1,14 @@
 import type { Random } from '../support/random.ts';
 import type { FaultWeights } from './faults.ts';
-import type { WorldConfig } from './world.ts';
+import type { FollowerKind, WorldConfig } from './world.ts';
 
 const mebibyte = 1024 * 1024;
 
 /** Draws the circumstances of a run. */
-export function configFor(random: Random): WorldConfig {
+export function configFor(random: Random, follower: FollowerKind): WorldConfig {
   const small = random.chance(0.7);
   return {
+    follower,
     nodes: random.chance(0.75) ? 2 : 3,
     volumeBytes: (small ? 1 : random.pick([2, 4, 8])) * mebibyte,
     arbiter: random.chance(0.65) ? 'swap' : 'none',

@@ -65,9 +65,9 @@ export class Faults {
   }
 
   inject(kind: FaultKind): void {
-    const { nodes, network, trace, arbiter, operator, config } = this.#world;
-    const node = this.#random.pick(nodes);
-    const other = this.#random.pick(nodes.filter((each) => each !== node));
+    const { everyNode, follower, network, trace, arbiter, operator, config } = this.#world;
+    const node = this.#random.pick(everyNode);
+    const other = this.#random.pick(everyNode.filter((each) => each !== node));
     trace.note('fault', `${kind} (${node.name}, ${other.name})`);
     switch (kind) {
       case 'kill':
@@ -77,13 +77,13 @@ export class Faults {
         node.crash();
         return this.#bootLater(node);
       case 'crash all':
-        for (const each of nodes) {
+        for (const each of everyNode) {
           each.crash();
           this.#bootLater(each);
         }
         return;
       case 'restart':
-        for (const each of nodes) each.boot();
+        for (const each of everyNode) each.boot();
         return;
       case 'cut':
         network.cut(node.name, other.name);
@@ -99,11 +99,11 @@ export class Faults {
         arbiter.down = false;
         return;
       case 'promote':
-        return void operator.promote(node, false);
+        return node === follower?.node ? undefined : void operator.promote(node, false);
       case 'partition and promote':
         return this.#partitionAndPromote();
       case 'abandon promotion':
-        return void operator.promote(node, true);
+        return node === follower?.node ? undefined : void operator.promote(node, true);
       case 'buffer fails':
         node.bufferTrouble = true;
         node.bufferDisk.failing = this.#random.chance(0.5) ? { syncs: true } : { writes: true };
@@ -112,13 +112,13 @@ export class Faults {
         node.bufferTrouble = true;
         return node.bufferDisk.hang();
       case 'buffer recovers':
-        for (const each of nodes) this.#recover(each);
+        for (const each of everyNode) this.#recover(each);
         return;
       case 'data disk full':
         if (config.sparse) this.#fill(node);
         return;
       case 'data disk fails':
-        if (nodes.some((each) => each.dataTrouble)) return;
+        if (everyNode.some((each) => each.dataTrouble)) return;
         node.dataTrouble = true;
         node.dataDisk.failing = this.#random.chance(0.5) ? { syncs: true } : { writes: true };
         this.#world.scheduler.after(this.#random.below(5_000), () => {
@@ -138,11 +138,11 @@ export class Faults {
 
   /** Everything that can be mended is mended. */
   mend(): void {
-    const { nodes, network, arbiter } = this.#world;
+    const { everyNode, network, arbiter } = this.#world;
     network.heal();
     arbiter.down = false;
     arbiter.lossiness = 0;
-    for (const node of nodes) {
+    for (const node of everyNode) {
       this.#recover(node);
       node.dataDisk.failing = {};
       node.dataDisk.capacityBytes = Number.POSITIVE_INFINITY;

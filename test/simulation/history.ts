@@ -1,5 +1,6 @@
 import { type Change, type Incarnation, Ledger, type Loss } from './ledger.ts';
 import type { Violations } from './violations.ts';
+import { WriteOrder } from './write-order.ts';
 
 /** A primary's process as the history sees it. */
 export interface PrimaryLife extends Incarnation {
@@ -11,6 +12,7 @@ export interface PrimaryLife extends Incarnation {
   phase: 'waiting' | 'current' | 'past';
   /** Asked for while it waited. */
   queued: Change[];
+  readonly order: WriteOrder;
 }
 
 /**
@@ -58,6 +60,7 @@ export class History {
       durable: synced || (samePlace && this.#machineCrashed) || !samePlace,
       phase: 'waiting',
       queued: [],
+      order: new WriteOrder(image),
     };
   }
 
@@ -90,11 +93,13 @@ export class History {
   }
 
   issue(life: PrimaryLife, change: Change): void {
+    life.order.issue(change);
     if (life.phase === 'current') this.ledger.issue(change);
     else life.queued.push(change);
   }
 
   acknowledge(life: PrimaryLife, change: Change, durable: boolean): void {
+    life.order.acknowledge(change);
     this.serves(life);
     if (life.phase === 'current') return this.ledger.acknowledge(change, durable);
     if (change.survived !== true) {

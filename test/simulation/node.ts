@@ -21,6 +21,9 @@ import type { Violations } from './violations.ts';
 
 export const volumeName = 'v';
 export const maxSnapshots = 8;
+/** Small, so that the journal is used, and overflows. */
+const queueBytes = 64 * 1024;
+const journalBytes = 1024 * 1024;
 
 export interface NodeOptions {
   readonly name: string;
@@ -33,6 +36,10 @@ export interface NodeOptions {
   readonly history: History;
   readonly timing: MirrorTiming;
   readonly variant: Variant;
+  /** It is behind an asynchronous mirror. */
+  readonly follows: boolean;
+  /** A life as a primary begins. */
+  readonly onLife: (life: PrimaryLife) => void;
   /** The arbiter as this node's primary sees it; undefined: without one. */
   readonly arbiter: ((scope: ProcessScope) => Arbiter) | undefined;
   readonly disk: { readonly slowness: number; readonly maxSyncMs: number };
@@ -190,9 +197,13 @@ export class SimulatedNode {
   }
 
   #directory(role?: 'primary' | 'standby'): StorageDirectory {
-    const { variant } = this.#options;
     const directory = this.dataDisk.mount();
-    return this.scope.directory((role && variant.dataDirectory?.(directory, role)) ?? directory);
+    return this.scope.directory((role && this.#varied(directory, role)) ?? directory);
+  }
+
+  #varied(directory: StorageDirectory, role: 'primary' | 'standby'): StorageDirectory | undefined {
+    const { variant, follows } = this.#options;
+    return follows ? variant.followerDirectory?.(directory) : variant.dataDirectory?.(directory, role);
   }
 
   async #stop(copy: OpenedCopy): Promise<void> {
@@ -234,6 +245,7 @@ export class SimulatedNode {
       connect: (address) => scope.guard(() => network.connect(this.name, scope, hostOf(address))),
       clock: scope.clock,
       timing,
+      queueBytes,
       log: traceLog(trace, this.name, scope),
       newId,
       arbiter: granted && (variant.arbiter?.(granted) ?? granted),
@@ -242,6 +254,7 @@ export class SimulatedNode {
     trace.note(this.name, `is ${record.role} in epoch ${record.epoch}`);
     if (copy.role.kind === 'primary') {
       this.life = history.started(this.name, record.epoch, this.#lives, image, synced);
+      this.#options.onLife(this.life);
     }
   }
 
@@ -281,6 +294,8 @@ export function specOf(
     mirrors: readonly string[];
     bufferBytes: number;
     sparse: boolean;
+    /** An asynchronous mirror besides. */
+    follower?: string | undefined;
     /** The volume has a record at the arbiter. */
     arbitrated: boolean;
     /** Of the mirrors' addresses; every one leads to the node. */
@@ -295,7 +310,19 @@ export function specOf(
     uid: 'u',
     ...(shape.arbitrated ? { arbiterKey: volumeName, onLoss: 'continue' } : {}),
     provisioning: shape.sparse ? 'sparse' : 'thick',
-    mirrors: shape.mirrors.map((name) => ({ name, address: `${name}:${shape.port ?? 1}`, mode: 'synchronous' })),
+    mirrors: [
+      ...shape.mirrors.map((name) => ({ name, address: `${name}:${shape.port ?? 1}`, mode: 'synchronous' })),
+      ...(shape.follower === undefined
+        ? []
+        : [
+            {
+              name: shape.follower,
+              address: `${shape.follower}:${shape.port ?? 1}`,
+              mode: 'asynchronous',
+              journal: { capacity: journalBytes },
+            },
+          ]),
+    ],
     ...(shape.bufferBytes > 0 ? { buffer: { pool: 'buffer', capacity: shape.bufferBytes, maxSnapshots } } : {}),
   });
 }

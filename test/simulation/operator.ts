@@ -1,5 +1,6 @@
 import { errorMessage } from '../../common/errors.ts';
 import type { Random } from '../support/random.ts';
+import { carrierName, followerName } from './follower.ts';
 import { type SimulatedNode, specOf } from './node.ts';
 import type { ArbiterObject, CopyState } from './simulated-arbiter.ts';
 import type { World } from './world.ts';
@@ -41,7 +42,9 @@ export class SimulatedOperator {
     // A standby that knew a newer epoch than its primary would fence it.
     if ((primary.record?.epoch ?? 0) === object.epoch || !primary.isUp) {
       const others = this.#world.nodes.filter((node) => node !== primary && primary.record);
-      await Promise.all(others.map((node) => this.#bring(node, object)));
+      const { follower } = this.#world;
+      const all = follower ? [follower.node, ...others] : others;
+      await Promise.all(all.map((node) => this.#bring(node, object)));
     }
     await this.#renewIfRefused(object);
     await this.#failOver(primary);
@@ -67,6 +70,7 @@ export class SimulatedOperator {
       role: 'primary',
       epoch: record.epoch,
       mirrors: others.map(({ name }) => name),
+      follower: this.#followerOf(primary, 'primary'),
       bufferBytes: config.bufferBytes,
       sparse: config.sparse,
       arbitrated: config.arbiter === 'swap',
@@ -108,6 +112,12 @@ export class SimulatedOperator {
     if (outcome === 'done') await this.#bring(target, arbiter.object);
   }
 
+  #followerOf(node: SimulatedNode, role: 'primary' | 'standby'): string | undefined {
+    const { follower } = this.#world.config;
+    const hasIt = follower === 'cascade' ? node.name === carrierName : follower === 'primary' && role === 'primary';
+    return hasIt ? followerName : undefined;
+  }
+
   async #bring(node: SimulatedNode, object: ArbiterObject): Promise<void> {
     const { config, nodes, trace } = this.#world;
     if (!node.isUp) return;
@@ -121,6 +131,7 @@ export class SimulatedOperator {
       role,
       epoch,
       mirrors,
+      follower: this.#followerOf(node, role),
       bufferBytes: config.bufferBytes,
       sparse: config.sparse,
       arbitrated: config.arbiter === 'swap',

@@ -1,13 +1,16 @@
 import { errorMessage } from '../../common/errors.ts';
 import { Random } from '../support/random.ts';
 import { configFor } from './config.ts';
+import type { Follower } from './follower.ts';
 import type { PrimaryLife } from './history.ts';
 import type { SimulatedNode } from './node.ts';
 import { honest, type Variant } from './variants.ts';
-import { World } from './world.ts';
+import { type FollowerKind, World } from './world.ts';
 
 export interface RunOptions {
   readonly variant?: Variant;
+  /** Instead of what the seed decides. */
+  readonly follower?: FollowerKind | undefined;
   /** Shows every line of the trace. */
   readonly show?: (line: string) => void;
 }
@@ -26,7 +29,7 @@ export interface RunResult {
 /** Simulates one seed from the creation of a volume to its end in peace, or to the first violation. */
 export async function runSeed(seed: number, options: RunOptions = {}): Promise<RunResult> {
   const random = new Random(seed);
-  const config = configFor(random.fork());
+  const config = configFor(random.fork(), options.follower ?? followerFor(seed));
   const world = new World(config, random.fork(), options.variant ?? honest, options.show);
   const { scheduler, violations, trace, workload } = world;
   const unhandled = (error: unknown) =>
@@ -50,13 +53,20 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<R
   };
 }
 
+/** The first seeds have none: what they found is committed with them. */
+function followerFor(seed: number): FollowerKind {
+  if (seed < 10_000) return 'none';
+  return new Random(seed + 1).pick(['none', 'primary', 'primary', 'cascade', 'cascade']);
+}
+
 async function trouble(world: World): Promise<void> {
-  const { nodes, operator, workload, faults, snapshots, scheduler, config } = world;
-  for (const node of nodes) node.boot();
+  const { everyNode, follower, operator, workload, faults, snapshots, scheduler, config } = world;
+  for (const node of everyNode) node.boot();
   await Promise.race([operator.reconcile(), world.run(10_000)]);
   operator.start();
   workload.start();
   faults.start();
+  follower?.start();
   const act = () => {
     scheduler.after(config.snapshotEveryMs * (0.5 + Math.abs(Math.sin(scheduler.nowMs))), () => {
       if (scheduler.nowMs > config.durationMs) return;
@@ -80,7 +90,8 @@ async function peace(world: World): Promise<void> {
     return node?.device !== undefined && !node.device.suspended && workload.underWay === 0;
   };
   // Without an arbiter a primary waits for a standby whose disk failed; a primary's own disk is nobody's to replace.
-  const broken = nodes.filter((node) => node.dataTrouble);
+  const { follower } = world;
+  const broken = world.everyNode.filter((node) => node.dataTrouble);
   if (broken.length === 0 || (config.arbiter === 'swap' && !broken.some((node) => isPrimary(world, node)))) {
     await mustCome(world, 'writes go on', serving);
   }
@@ -88,6 +99,7 @@ async function peace(world: World): Promise<void> {
   for (const node of broken) {
     snapshots.forget(node);
     node.wipe();
+    if (node === follower?.node) follower.forget();
     node.boot();
   }
   const inSync = () => {
@@ -99,11 +111,22 @@ async function peace(world: World): Promise<void> {
   if (!node) return;
   if (violations.list.length > 0) return;
   checkers.idle(node, checkers.inSync(node));
+  if (follower) {
+    await mustCome(world, 'the follower has everything', () => follows(follower, node));
+    if (violations.list.length > 0) return;
+  }
   let checked = false;
   void snapshots.checkAll().then(() => {
     checked = true;
   });
   await mustCome(world, 'every snapshot has been looked at', () => checked);
+}
+
+/** Nothing is on its way to the follower any more, and it holds what the primary does. */
+function follows({ mirror, node }: Follower, primary: SimulatedNode): boolean {
+  if (mirror?.state !== 'InSync' || mirror.lagBytes > 0 || mirror.lagSeconds !== 0) return false;
+  const image = primary.image();
+  return node.image().every((stamp, sector) => stamp === image[sector]);
 }
 
 /** Flushes where the volume is; it may still be on its way to another node, where a promotion has begun before. */

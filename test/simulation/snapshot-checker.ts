@@ -1,4 +1,5 @@
 import type { CowDevice } from '../../agent/cow/cow-device.ts';
+import type { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
 import { takeOn } from '../../agent/volume/standby-copy.ts';
 import { errorCode, errorMessage } from '../../common/errors.ts';
 import type { Random } from '../support/random.ts';
@@ -58,7 +59,8 @@ export class SnapshotChecker {
     const { nodes, history, trace } = this.#world;
     const primary = nodes.find((node) => node.device && node.life && history.isCurrent(node.life));
     if (!primary?.device) return;
-    const target = this.#random.pick(nodes);
+    const { follower } = this.#world;
+    const target = this.#random.pick(follower ? [...nodes, follower.node] : nodes);
     this.#number += 1;
     const name = `s${this.#number}`;
     const barrier = {
@@ -71,9 +73,13 @@ export class SnapshotChecker {
     const expected: Expected = { node: target, name, point, ready: false, image: undefined, deleting: false };
     this.#expected.push(expected);
     const { copy, device } = primary;
+    const sent = (through: MirrorDevice, to: SimulatedNode) => {
+      const [first = to.name, ...via] = to === follower?.node ? follower.path : [to.name];
+      return through.barrier(first, via.length > 0 ? { ...barrier, via } : barrier);
+    };
     trace.note('snapshots', `${name} of ${target.name}`);
     const taking = async () =>
-      target === primary ? takeOn(copy?.stack.cow, volumeName, barrier) : device.barrier(target.name, barrier);
+      target === primary ? takeOn(copy?.stack.cow, volumeName, barrier) : sent(device, target);
     void primary.scope.guard(taking).then(
       () => {
         trace.note('snapshots', `${name} is ready`);
@@ -179,7 +185,7 @@ function differenceFrom(point: BarrierPoint, found: Int32Array): string | undefi
   }
 }
 
-async function readSnapshot(cow: CowDevice, name: string): Promise<Int32Array> {
+export async function readSnapshot(cow: CowDevice, name: string): Promise<Int32Array> {
   const device = cow.openSnapshot(name);
   try {
     const content = Buffer.alloc(device.size);

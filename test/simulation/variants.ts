@@ -20,6 +20,8 @@ export interface Variant {
   /** The record of a copy whose process starts. */
   record?(record: VolumeRecord): VolumeRecord;
   dataDirectory?(directory: StorageDirectory, role: 'primary' | 'standby'): StorageDirectory;
+  /** Of the copy behind an asynchronous mirror. */
+  followerDirectory?(directory: StorageDirectory): StorageDirectory;
   beforeStart?(disk: SimulatedDisk): Promise<void>;
 }
 

@@ -159,7 +159,9 @@ export class Workload {
     const alone = this.#underWay === 1;
     const standbys = checkers.inSync(node);
     trace.note('client', `${node.name} flush`);
+    const answered = life.order.flush();
     await node.device?.flush();
+    answered();
     trace.note('client', `${node.name} flushed`);
     if (!settle || !history.isCurrent(life)) return;
     checkers.flushed(node, settle(), standbys);

@@ -2,6 +2,7 @@ import type { MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
 import type { Random } from '../support/random.ts';
 import { Checkers } from './checkers.ts';
 import { Faults, type FaultWeights } from './faults.ts';
+import { Follower, followerName } from './follower.ts';
 import { History } from './history.ts';
 import { SimulatedNode } from './node.ts';
 import { SimulatedOperator } from './operator.ts';
@@ -14,9 +15,13 @@ import type { Variant } from './variants.ts';
 import { Violations } from './violations.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
+export type FollowerKind = 'none' | 'primary' | 'cascade';
+
 /** What a seed decides before a run begins. */
 export interface WorldConfig {
   readonly nodes: number;
+  /** A copy behind an asynchronous mirror of the primary, or behind one that node-b always has (a cascade). */
+  readonly follower: FollowerKind;
   readonly volumeBytes: number;
   /** swap: the compare-and-swap of SimulatedArbiter; none: the volume suspends when it loses a standby. */
   readonly arbiter: 'swap' | 'none';
@@ -48,6 +53,7 @@ export class World {
   readonly checkers: Checkers;
   readonly snapshots: SnapshotChecker;
   readonly faults: Faults;
+  readonly follower: Follower | undefined;
 
   constructor(config: WorldConfig, random: Random, variant: Variant, show: ((line: string) => void) | undefined) {
     this.config = config;
@@ -66,10 +72,17 @@ export class World {
     this.checkers = new Checkers(this);
     this.snapshots = new SnapshotChecker(this, random.fork());
     this.faults = new Faults(this, random.fork(), config.faults, config.faultEveryMs);
+    this.follower =
+      config.follower === 'none' ? undefined : new Follower(this, this.#makeNode(followerName, random.fork(), variant));
+  }
+
+  /** With the follower, which counts for nothing in the decisions about the others. */
+  get everyNode(): readonly SimulatedNode[] {
+    return this.follower ? [...this.nodes, this.follower.node] : this.nodes;
   }
 
   node(name: string): SimulatedNode {
-    const found = this.nodes.find((node) => node.name === name);
+    const found = this.everyNode.find((node) => node.name === name);
     if (!found) throw new Error(`no node ${name}`);
     return found;
   }
@@ -98,6 +111,8 @@ export class World {
       history,
       timing: config.timing,
       variant,
+      follows: name === followerName,
+      onLife: (life) => this.follower?.lives(`${life.node} in epoch ${life.epoch}, life ${life.life}`, life.order),
       arbiter: config.arbiter === 'swap' ? (scope) => this.arbiter.forPrimary(name, scope) : undefined,
       disk: config.disk,
       newId: () => {

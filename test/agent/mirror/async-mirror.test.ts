@@ -36,7 +36,7 @@ async function caughtUp(): Promise<void> {
 /** A crash leaves no seal: what the standby lacks is found by the write-intent bitmap then. */
 async function restartPrimary(how?: 'as after a crash'): Promise<void> {
   await rig.primary.close();
-  if (how) await rm(`${rig.directory}/primary/journal-mirror-0.seal`);
+  if (how) await rm(`${rig.directory}/primary/journal-mirror-0.seal`, { force: true });
   const { bytes } = rig.local;
   rig.local = new MemoryDevice(volumeSize);
   rig.local.write(0, bytes);
