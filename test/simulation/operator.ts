@@ -43,7 +43,9 @@ export class SimulatedOperator {
     if ((primary.record?.epoch ?? 0) === object.epoch || !primary.isUp) {
       const others = this.#world.nodes.filter((node) => node !== primary && primary.record);
       const { follower } = this.#world;
-      const all = follower ? [follower.node, ...others] : others;
+      // Nobody tells the copy behind an asynchronous mirror of an epoch that its source may not know yet.
+      const told = primary.record?.epoch === object.epoch && this.#carrierKnows(object.epoch);
+      const all = follower && told ? [follower.node, ...others] : others;
       await Promise.all(all.map((node) => this.#bring(node, object)));
     }
     await this.#renewIfRefused(object);
@@ -110,6 +112,11 @@ export class SimulatedOperator {
     const outcome = await arbiter.swap(read, { epoch, primary: target.name, copies });
     trace.note('operator', `swap to ${target.name}: ${outcome}`);
     if (outcome === 'done') await this.#bring(target, arbiter.object);
+  }
+
+  #carrierKnows(epoch: number): boolean {
+    const { config } = this.#world;
+    return config.follower !== 'cascade' || this.#world.node(carrierName).record?.epoch === epoch;
   }
 
   #followerOf(node: SimulatedNode, role: 'primary' | 'standby'): string | undefined {

@@ -29,7 +29,7 @@ export interface RunResult {
 /** Simulates one seed from the creation of a volume to its end in peace, or to the first violation. */
 export async function runSeed(seed: number, options: RunOptions = {}): Promise<RunResult> {
   const random = new Random(seed);
-  const config = configFor(random.fork(), options.follower ?? followerFor(seed));
+  const config = configFor(random.fork(), options.follower ?? options.variant?.follower ?? followerFor(seed));
   const world = new World(config, random.fork(), options.variant ?? honest, options.show);
   const { scheduler, violations, trace, workload } = world;
   const unhandled = (error: unknown) =>

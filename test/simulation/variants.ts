@@ -6,6 +6,7 @@ import { frameTypes } from '../../agent/mirror/protocol.ts';
 import type { VolumeRecord } from '../../agent/volume/volume-record.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { SimulatedDisk } from '../support/simulated-storage.ts';
+import type { FollowerKind } from './world.ts';
 
 /**
  * A defect built in on purpose, between the system and its ports. The checkers have to find each of them: a simulation
@@ -14,6 +15,8 @@ import type { SimulatedDisk } from '../support/simulated-storage.ts';
 export interface Variant {
   /** A seed that finds it at once, as long as the simulation is not changed. */
   readonly seed?: number;
+  /** Instead of what the seed decides. */
+  readonly follower?: FollowerKind;
   arbiter?(arbiter: Arbiter): Arbiter;
   /** The standby's end of a link. */
   connection?(connection: Connection, clock: Clock): Connection;
@@ -65,6 +68,16 @@ export const defects: Readonly<Record<string, Variant>> = {
   'a primary forgets its write-intent bitmap': {
     seed: 2,
     beforeStart: (disk) => disk.remove('intent'),
+  },
+  'a copy behind an asynchronous mirror does not sync': {
+    seed: 10_001,
+    follower: 'primary',
+    followerDirectory: (directory) => wrapFiles(directory, () => ({ sync: async () => undefined })),
+  },
+  'a copy at the end of a cascade skips a write': {
+    seed: 10_000,
+    follower: 'cascade',
+    followerDirectory: (directory) => wrapFiles(directory, skipWrites(20)),
   },
 };
 
