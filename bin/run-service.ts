@@ -22,6 +22,7 @@ export interface Service {
  * The process ends when the service has stopped: a handle that somebody forgot must not keep a container alive.
  */
 export async function runService(start: () => Promise<Service>): Promise<void> {
+  keepAlive();
   const signalled = untilSignal();
   let started = false;
   void signalled.then(() => systemClock.after(startTimeoutMs, () => started || process.exit(1)));
@@ -52,6 +53,14 @@ export async function runService(start: () => Promise<Service>): Promise<void> {
   }
   log.info({}, 'stopped');
   process.exit(0);
+}
+
+/**
+ * Timers of the clock do not keep the process alive, and neither does the wait for a signal: a service that only waits for
+ * something before it listens anywhere would end without a word.
+ */
+function keepAlive(): void {
+  setInterval(() => {}, 2 ** 30);
 }
 
 function untilSignal(): Promise<NodeJS.Signals> {

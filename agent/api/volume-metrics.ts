@@ -127,6 +127,15 @@ export const volumeMetrics: readonly VolumeMetric[] = [
       mirrors.map(({ name, lagBytes }) => ({ labels: { volume, mirror: name }, value: lagBytes })),
   ),
   gauge(
+    'understudy_mirror_lag_seconds',
+    'How far in the past the image of an asynchronous standby is.',
+    ofMirror,
+    ({ volume, mirrors }) =>
+      mirrors.flatMap(({ name, lagSeconds }) =>
+        lagSeconds === undefined ? [] : [{ labels: { volume, mirror: name }, value: lagSeconds }],
+      ),
+  ),
+  gauge(
     'understudy_mirror_resync_copied_bytes',
     'Bytes that the resync under way has copied.',
     ofMirror,

@@ -20,6 +20,7 @@ import type { VolumeFolders } from './volume-stack.ts';
 
 const data = workerData as EngineThreadData;
 let linkTls = data.tls;
+let { peers } = data.record;
 
 function post(message: ThreadMessage): void {
   parentPort?.postMessage(message);
@@ -51,7 +52,7 @@ async function startEngine(): Promise<VolumeEngine> {
     record: data.record,
     folders: await openFolders(),
     socket: data.socket,
-    connect: (address, volume) => connectMirror(address, volume, linkTls),
+    connect: (address, volume) => connectMirror(address, volume, linkTls, peers),
     clock: systemClock,
     timing: data.timing,
     resyncBytesPerSecond: data.resyncBytesPerSecond,
@@ -68,12 +69,16 @@ function handlersOf(engine: VolumeEngine): Handlers {
     view: () => engine.view(),
     statistics: () => engine.statistics(),
     record: () => engine.record,
-    changeLive: (change) => engine.changeLive(change),
+    changeLive: async (change) => {
+      // Before any link is made anew: the change may be about a mirror on a node that is new.
+      peers = change.peers ?? peers;
+      await engine.changeLive(change);
+    },
     arbiterAnswered: (id, answer) => arbiterPort.answered(id, answer),
     prepare: (epoch) => engine.prepare(epoch),
     verify: (request) => engine.primary('verified').verify(request),
     stopVerification: (mirror) => engine.primary('verified').stopVerification(mirror),
-    acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, linkTls)),
+    acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, linkTls, peers)),
     waitForLull: (lull) => engine.waitForLull(lull),
     beginSnapshot: (snapshot, mirror, frozenUntilMs) => engine.beginSnapshot(snapshot, mirror, frozenUntilMs),
     finishSnapshot: (attempt) => engine.finishSnapshot(attempt),

@@ -11,16 +11,20 @@ import { decodeAnswer, encodeRequest } from './mirror-preamble.ts';
 
 const connectTimeoutMs = 5_000;
 
+/** The nodes that may be at the other end; undefined: any node of the cluster. */
+type Peers = readonly string[] | undefined;
+
 /** Connects to a standby's agent for one volume. @throws UnderstudyError Unavailable, Protocol, Timeout */
 export async function connectMirror(
   address: string,
   volume: string,
   security: LinkTls | undefined,
+  peers?: Peers,
 ): Promise<Connection> {
   const socket = await open(address);
   try {
     await introduce(socket, volume);
-    return new TcpConnection(security ? await secureClient(socket, security) : socket);
+    return new TcpConnection(security ? await secureClient(socket, security, peers) : socket);
   } catch (error) {
     socket.destroy();
     throw error;
@@ -32,6 +36,7 @@ export async function adoptMirror(
   descriptor: number,
   goAhead: Uint8Array,
   security: LinkTls | undefined,
+  peers?: Peers,
 ): Promise<Connection> {
   const socket = new net.Socket({ fd: descriptor, readable: true, writable: true });
   socket.pause();
@@ -44,7 +49,7 @@ export async function adoptMirror(
   const secured = secureServer(socket, security);
   socket.write(goAhead);
   const link = await secured;
-  checkPeer(link);
+  checkPeer(link, peers);
   return new TcpConnection(link);
 }
 
@@ -89,7 +94,7 @@ async function introduce(socket: net.Socket, volume: string): Promise<void> {
   }
 }
 
-async function secureClient(socket: net.Socket, security: LinkTls): Promise<net.Socket> {
+async function secureClient(socket: net.Socket, security: LinkTls, peers: Peers): Promise<net.Socket> {
   const secured = tls.connect({
     socket,
     ...security,
@@ -98,18 +103,26 @@ async function secureClient(socket: net.Socket, security: LinkTls): Promise<net.
     checkServerIdentity: () => undefined,
   });
   await once(secured, 'secureConnect', 'TLS handshake on a mirror link');
-  checkPeer(secured);
+  checkPeer(secured, peers);
   return secured;
 }
 
-/** Mirrors are a matter between nodes: neither a stranger nor the operator has any business on a link. */
-function checkPeer(socket: tls.TLSSocket): void {
+/**
+ * Mirrors are a matter between the nodes that have a copy of the volume: neither a stranger nor the operator nor another node
+ * has any business on a link.
+ */
+function checkPeer(socket: tls.TLSSocket, peers: Peers): void {
   const identity = socket.authorized ? identityOfSubject(socket.getPeerCertificate().subject) : undefined;
-  if (identity?.role === 'node') return;
+  const isNode = identity?.role === 'node';
+  if (isNode && (peers === undefined || peers.includes(identity.name))) return;
   socket.destroy();
   const found = socket.authorized
     ? JSON.stringify(identity ?? 'a certificate that names nobody')
     : String(socket.authorizationError);
+  if (isNode) {
+    const expected = `one of ${peers?.join(', ')}, which have copies of the volume`;
+    throw new UnderstudyError('Protocol', `the peer of this mirror link must be ${expected}, found ${identity.name}`);
+  }
   throw new UnderstudyError(
     'Protocol',
     `the peer of a mirror link must be a node with a certificate of this cluster, found ${found}`,

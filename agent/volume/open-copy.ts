@@ -76,7 +76,7 @@ export async function closeCopy({ store, stack, role }: OpenedCopy): Promise<voi
 }
 
 /** What can be changed under a copy that is in use. */
-export type LiveChange = Pick<VolumeRecord, 'epoch' | 'mirrors' | 'onLoss' | 'arbiterKey'>;
+export type LiveChange = Pick<VolumeRecord, 'epoch' | 'mirrors' | 'onLoss' | 'arbiterKey' | 'peers'>;
 
 /**
  * Changes the mirrors, what happens on their loss, the arbiter's record and the epoch under a copy that is in use. A newer
@@ -84,11 +84,17 @@ export type LiveChange = Pick<VolumeRecord, 'epoch' | 'mirrors' | 'onLoss' | 'ar
  * @throws UnderstudyError Fenced; Unavailable, then the record still has the mirrors of before
  */
 export async function changeLive({ store, role }: OpenedCopy, change: LiveChange): Promise<void> {
-  const { mirrors, onLoss, arbiterKey } = change;
+  const { mirrors, onLoss, arbiterKey, peers } = change;
   const epoch = Math.max(store.record.epoch, change.epoch);
   const relink = arbiterKey !== undefined && arbiterKey !== store.record.arbiterKey;
   // On disk before anybody is told of it: an epoch never falls.
-  await store.update((record) => ({ ...record, epoch, onLoss, ...(arbiterKey === undefined ? {} : { arbiterKey }) }));
+  await store.update((record) => ({
+    ...record,
+    epoch,
+    onLoss,
+    ...(arbiterKey === undefined ? {} : { arbiterKey }),
+    ...(peers === undefined ? {} : { peers }),
+  }));
   if (role.kind === 'standby') await role.standby.refuseBelow(epoch);
   await role.mirror?.setMirrors(mirrors, { epoch, relink });
   await store.update((record) => ({ ...record, mirrors: [...mirrors] }));

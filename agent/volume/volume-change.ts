@@ -5,7 +5,7 @@ import { newRecord, settingsOf, type VolumeRecord } from './volume-record.ts';
 
 /**
  * - none: the copy is as it should be.
- * - live: only the mirrors, what happens on their loss, the arbiter's record or the epoch changes; done while the volume is
+ * - live: only the mirrors, what happens on their loss, the arbiter's record, the peers or the epoch changes; done while the volume is
  *   in use.
  * - restart: the stack is built anew from the changed record.
  */
@@ -53,8 +53,8 @@ export function planChange(
 
 function kindOf(current: VolumeRecord, record: VolumeRecord): VolumeChange['kind'] {
   const shape = ({ size, buffer, uid }: VolumeRecord) => JSON.stringify({ size, buffer, uid });
-  const live = ({ mirrors, onLoss, epoch, arbiterKey }: VolumeRecord) =>
-    JSON.stringify({ mirrors, onLoss, epoch, arbiterKey });
+  const live = ({ mirrors, onLoss, epoch, arbiterKey, peers }: VolumeRecord) =>
+    JSON.stringify({ mirrors, onLoss, epoch, arbiterKey, peers });
   if (shape(current) !== shape(record)) return 'restart';
   // The layer that feeds the copies behind a standby is there only if there are any.
   const cascade = ({ role, mirrors: list }: VolumeRecord) => role === 'standby' && list.length > 0;

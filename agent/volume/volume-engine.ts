@@ -117,6 +117,7 @@ export class VolumeEngine {
       ...lastErrorOf(unusable?.reason, this.#stack.bufferFailure),
       ...(this.#role.kind === 'standby' ? { link: this.#role.standby.link } : {}),
       mirrors: this.#role.mirror?.mirrors ?? [],
+      ...(this.#store.record.peers === undefined ? {} : { peers: this.#store.record.peers }),
       snapshots: (this.#stack.cow?.listSnapshots() ?? []).map(snapshotView),
       ...(buffer && usage
         ? {

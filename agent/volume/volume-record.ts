@@ -50,6 +50,8 @@ const recordSchema = z.object({
   onLoss: z.enum(['suspend', 'continue']),
   /** Where the arbiter keeps its record of the volume; without it the volume has no arbiter. */
   arbiterKey: z.string().optional(),
+  /** The nodes with which mirror links are made; without it, any. */
+  peers: z.array(z.string()).optional(),
   /** The epoch in which this copy became the primary; missing in records of before, and then it is the epoch itself. */
   primarySince: z.number().int().positive().optional(),
   /** What is known of the copy behind each mirror; see MirrorRecord. */
@@ -96,7 +98,7 @@ export function newRecord(volume: string, spec: VolumeSpec, blank = true): Volum
 
 /** The part of a record that a PUT decides. */
 export function settingsOf(spec: VolumeSpec) {
-  const { uid, role, epoch, size, blockSize, pool, buffer, mirrors, onLoss, arbiterKey } = spec;
+  const { uid, role, epoch, size, blockSize, pool, buffer, mirrors, onLoss, arbiterKey, peers } = spec;
   return {
     ...(uid === undefined ? {} : { uid }),
     role,
@@ -108,6 +110,7 @@ export function settingsOf(spec: VolumeSpec) {
     mirrors,
     onLoss,
     ...(arbiterKey === undefined ? {} : { arbiterKey }),
+    ...(peers === undefined ? {} : { peers }),
   };
 }
 

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { MirrorSpec, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volume.ts';
@@ -25,6 +26,7 @@ export function newCopySpec(
     blockSize: spec.blockSize,
     provisioning: spec.provisioning === 'Thick' ? 'thick' : 'sparse',
     ...optionalBuffer(toAgentBuffer(copy.buffer)),
+    ...optionalPeers(volume),
   };
 }
 
@@ -59,6 +61,7 @@ export function changedCopySpec(
     ...optionalBuffer(toAgentBuffer(change.buffer) ?? bufferOf(view)),
     mirrors: [...change.mirrors],
     onLoss: change.onLoss,
+    ...optionalPeers(volume),
     ...(change.arbiterKey === undefined ? {} : { arbiterKey: change.arbiterKey }),
     ...(change.acceptDataLoss ? { acceptDataLoss: true } : {}),
   };
@@ -71,6 +74,7 @@ export function isAsSpecified(view: VolumeView, spec: VolumeSpecInput): boolean 
     view.epoch === spec.epoch &&
     view.size === spec.size &&
     (spec.arbiterKey === undefined || view.arbiter?.key === spec.arbiterKey) &&
+    (spec.peers === undefined || isDeepStrictEqual(view.peers, spec.peers)) &&
     sameBuffer(bufferOf(view), spec.buffer) &&
     sameMirrors(view.mirrors, spec.mirrors ?? [])
   );
@@ -85,6 +89,12 @@ function bufferOf(view: VolumeView): Buffer | undefined {
   if (view.buffer === undefined) return undefined;
   const { pool, capacityBytes, maxSnapshots } = view.buffer;
   return { pool, capacity: capacityBytes, maxSnapshots };
+}
+
+/** Every copy is told of all nodes with copies, so that links are made with none but them, whichever becomes the primary. */
+function optionalPeers({ status }: PrimaryVolume): { peers?: string[] } {
+  const nodes = new Set((status?.copies ?? []).map(({ node }) => node));
+  return nodes.size === 0 ? {} : { peers: [...nodes].sort() };
 }
 
 function optionalBuffer(buffer: Buffer | undefined): { buffer?: Buffer } {

@@ -238,6 +238,25 @@ describe('an agent', () => {
     expect((await fetch(`${third.url}/healthz`)).status).toBe(200);
   });
 
+  test('waits for its first certificate, for as long as it takes, and ends when it is told to', async () => {
+    const enrollment = {
+      url: 'https://127.0.0.1:9',
+      caFile: join(directory, 'ca.crt'),
+      tokenFile: join(directory, 'token'),
+      directory: join(directory, 'tls'),
+    };
+    const child = start(['agent', '--config', await writeConfig('a', { tls: { enrollment } })]);
+    let output = '';
+    child.stdout?.on('data', (piece) => {
+      output += piece;
+    });
+    // It looks again and again, although it listens nowhere.
+    await waitFor(() => output.split('cannot read the authorities').length > 3, { timeoutMs: 60_000 });
+    child.kill('SIGTERM');
+    const [status] = await once(child, 'exit');
+    expect(status).toBe(1);
+  });
+
   test('that cannot listen says where', async () => {
     const { url } = await startAgent(await writeConfig('a'));
     const { host } = new URL(url);

@@ -259,9 +259,13 @@ export class SimulatedAgent implements AgentClient {
       if (spec.epoch === before.epoch) throw refusal('Conflict', 'the role changes with a higher epoch only');
       if (spec.role === 'primary' && prepared !== spec.epoch) throw refusal('Conflict', 'it has not been prepared');
     }
-    const { arbiterKey = before.arbiterKey } = spec;
+    const { arbiterKey = before.arbiterKey, peers = before.peers } = spec;
     if (spec.role === 'primary' && before.role === 'standby') volume.since = spec.epoch;
-    volume.spec = { ...spec, ...(arbiterKey === undefined ? {} : { arbiterKey }) };
+    volume.spec = {
+      ...spec,
+      ...(arbiterKey === undefined ? {} : { arbiterKey }),
+      ...(peers === undefined ? {} : { peers }),
+    };
     const links = spec.mirrors.map(({ name: mirror }) => [mirror, volume.links.get(mirror) ?? 'Connecting'] as const);
     volume.links = new Map(links);
   }
@@ -357,6 +361,7 @@ export class SimulatedAgent implements AgentClient {
       ...(volume.prepared === undefined ? {} : { prepared: volume.prepared }),
       attached: volume.attached,
       mirrors,
+      ...(spec.peers === undefined ? {} : { peers: spec.peers }),
       snapshots: [...volume.snapshots.values()],
       ...(spec.buffer === undefined
         ? {}

@@ -55,6 +55,11 @@ export const volumeSpecSchema = z.strictObject({
    */
   arbiterKey: z.string().min(1).max(512).optional(),
   /**
+   * The nodes that have copies of the volume: a mirror link is made with none but them. Without it what was said before
+   * stays; while nothing was said, every node of the cluster may be a peer.
+   */
+  peers: z.array(nameSchema).min(1).max(64).optional(),
+  /**
    * What a primary does when it loses a synchronous standby. suspend holds writes until the standby is back. continue goes
    * on alone and records what the standby misses: with an arbiter when that has marked the standby Outdated, else at once.
    */
@@ -142,6 +147,8 @@ export const volumeViewSchema = z.object({
   /** A standby's view of its link to the primary. connected: something has been heard of it in the last ten seconds. */
   link: z.object({ connected: z.boolean(), peer: z.string().optional(), state: mirrorStateSchema }).optional(),
   mirrors: z.array(mirrorViewSchema),
+  /** The nodes with which mirror links are made; undefined while any may be one. */
+  peers: z.array(z.string()).optional(),
   snapshots: z.array(snapshotViewSchema),
   buffer: z
     .object({ pool: z.string(), usedBytes: z.number(), capacityBytes: z.number(), maxSnapshots: z.number() })

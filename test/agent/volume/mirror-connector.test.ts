@@ -30,12 +30,12 @@ async function tlsOf(role: PeerRole, name: string): Promise<LinkTls> {
 }
 
 /** A listener as an agent has it, whose volumes are all called "v". */
-async function listen(security: LinkTls | undefined): Promise<string> {
+async function listen(security: LinkTls | undefined, peers?: readonly string[]): Promise<string> {
   listener = await MirrorListener.listen(
     '127.0.0.1:0',
     async (volume, descriptor) => {
       if (volume !== 'v') throw new UnderstudyError('NotFound', `no volume ${volume} on this node`);
-      const adopting = adoptMirror(descriptor, goAhead, security);
+      const adopting = adoptMirror(descriptor, goAhead, security, peers);
       adopting.catch(() => undefined);
       adopted.push(adopting);
     },
@@ -85,6 +85,14 @@ describe.each(['in clear text', 'with TLS'])('a connection %s', (how) => {
   });
 });
 
+test('the nodes that have copies of the volume are its peers', async () => {
+  const peers = ['node-a', 'node-b'];
+  const address = await listen(await tlsOf('node', 'node-b'), peers);
+  const client = await connectMirror(address, 'v', await tlsOf('node', 'node-a'), peers);
+  expect(await exchange(client)).toEqual(['from the standby.', 'from the primary.']);
+  client.destroy();
+});
+
 describe('who may not be the peer of a link', () => {
   test('the operator, as primary', async () => {
     const address = await listen(await tlsOf('node', 'node-b'));
@@ -97,6 +105,20 @@ describe('who may not be the peer of a link', () => {
     const address = await listen(await tlsOf('operator', 'operator'));
     await expect(connectMirror(address, 'v', await tlsOf('node', 'node-a'))).rejects.toThrow(
       /must be a node.*operator/,
+    );
+  });
+
+  test('a node without a copy of the volume, as primary', async () => {
+    const address = await listen(await tlsOf('node', 'node-b'), ['node-a', 'node-b']);
+    const client = await connectMirror(address, 'v', await tlsOf('node', 'node-c'));
+    await expect(adopted[0]).rejects.toThrow(/must be one of node-a, node-b, .*found node-c/);
+    client.destroy();
+  });
+
+  test('a node without a copy of the volume, as standby', async () => {
+    const address = await listen(await tlsOf('node', 'node-c'), ['node-a', 'node-b']);
+    await expect(connectMirror(address, 'v', await tlsOf('node', 'node-a'), ['node-a', 'node-b'])).rejects.toThrow(
+      /must be one of node-a, node-b, .*found node-c/,
     );
   });
 

@@ -35,6 +35,19 @@ describe('creation and repetition', () => {
   });
 });
 
+describe('peers', () => {
+  test('are taken on while the volume is in use, and stay until others are named', () => {
+    const { kind, record } = planChange('v', standby(), spec({ peers: ['node-a', 'node-b'] }));
+    expect(kind).toBe('live');
+    expect(decodeRecord(encodeRecord(record), 'there')).toMatchObject({ peers: ['node-a', 'node-b'] });
+    expect(planChange('v', record, spec())).toEqual({ kind: 'none', record });
+    expect(planChange('v', record, spec({ peers: ['node-a'] }))).toMatchObject({
+      kind: 'live',
+      record: { peers: ['node-a'] },
+    });
+  });
+});
+
 describe('a newer epoch without a change of role', () => {
   test('is taken on by a primary in use, whose attachments stay', () => {
     const primary = planChange('v', undefined, spec({ role: 'primary' })).record;

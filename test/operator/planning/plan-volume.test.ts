@@ -51,6 +51,10 @@ describe('one step after the other', () => {
     const { mirrors } = world.cluster.agent('node-a').volume(world.agentVolume).spec;
     expect(mirrors.map(({ name }) => name)).toEqual(['one', 'two']);
     expect(world.volume?.status?.copies).toHaveLength(3);
+    for (const node of ['node-a', 'node-b', 'node-c']) {
+      const { peers } = world.cluster.agent(node).volume(world.agentVolume).spec;
+      expect(peers).toEqual(['node-a', 'node-b', 'node-c']);
+    }
   });
 });
 
