@@ -24,8 +24,8 @@
  * standby is resynchronised.
  */
 import { crc32 } from 'node:zlib';
-import { z } from 'zod';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import * as z from '../../common/shapes.ts';
 import { maxPayloadBytes } from './protocol.ts';
 import { isEntryType, type StreamEntry } from './stream-entry.ts';
 

@@ -1,5 +1,5 @@
-import { z } from 'zod';
 import { UnderstudyError } from '../../common/errors.ts';
+import * as z from '../../common/shapes.ts';
 import { maxJsonBytes } from './protocol.ts';
 
 /** Primary → standby, first frame: who I am and for what. */
@@ -100,11 +100,7 @@ export function encodeJson(message: object): Buffer {
 }
 
 /** @throws UnderstudyError Protocol when it is too long, no JSON, or not of the schema. */
-export function decodeJson<Schema extends z.ZodType>(
-  what: string,
-  schema: Schema,
-  payload: Uint8Array,
-): z.output<Schema> {
+export function decodeJson<T>(what: string, schema: z.Shape<T>, payload: Uint8Array): T {
   if (payload.length > maxJsonBytes) {
     throw new UnderstudyError('Protocol', `${what} of ${payload.length} bytes: expected at most ${maxJsonBytes}`);
   }
@@ -115,6 +111,6 @@ export function decodeJson<Schema extends z.ZodType>(
     throw new UnderstudyError('Protocol', `${what} is no JSON`, { cause });
   }
   const parsed = schema.safeParse(value);
-  if (!parsed.success) throw new UnderstudyError('Protocol', `${what}: ${z.prettifyError(parsed.error)}`);
+  if (!parsed.success) throw new UnderstudyError('Protocol', `${what}: ${parsed.error.message}`);
   return parsed.data;
 }

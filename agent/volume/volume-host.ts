@@ -11,7 +11,7 @@ import {
 } from './engine-calls.ts';
 
 /** An idle volume needs little; what a busy one needs is outside of the heap, in buffers. */
-const youngGenerationMb = 8;
+const youngGenerationMb = 2;
 
 /** The main thread's handle on a volume's thread. */
 export class VolumeHost {

@@ -12,9 +12,9 @@
  *   preparation for a promotion: at a standby it begins with a resync, at a primary with its start.
  */
 import { crc32 } from 'node:zlib';
-import { z } from 'zod';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
-import { mirrorModeSchema, roleSchema, type VolumeSpec } from '../api/contract/volumes.ts';
+import * as z from '../../common/shapes.ts';
+import type { VolumeSpec } from '../api/contract/volumes.ts';
 import type { StorageDirectory } from '../core/storage.ts';
 
 const recordFile = 'volume.json';
@@ -30,7 +30,7 @@ const bufferSchema = z.object({
 const recordedMirrorSchema = z.object({
   name: z.string(),
   address: z.string(),
-  mode: mirrorModeSchema,
+  mode: z.enum(['synchronous', 'asynchronous']),
   resyncBytesPerSecond: z.number().positive().optional(),
   journal: z.object({ pool: z.string().optional(), capacity: z.number().int().positive() }).optional(),
   compression: z.enum(['none', 'zstd']).optional(),
@@ -39,7 +39,7 @@ const recordedMirrorSchema = z.object({
 const recordSchema = z.object({
   volume: z.string(),
   uid: z.string().optional(),
-  role: roleSchema,
+  role: z.enum(['primary', 'standby']),
   epoch: z.number().int().positive(),
   size: z.number().int().positive(),
   blockSize: z.union([z.literal(512), z.literal(4096)]),
@@ -148,7 +148,7 @@ export function decodeRecord(content: Uint8Array, where: string): VolumeRecord {
   }
   if (crc32(envelope.body) !== envelope.crc32) throw corrupt(new Error('the checksum does not match'));
   const parsed = recordSchema.safeParse(JSON.parse(envelope.body));
-  if (!parsed.success) throw corrupt(new Error(z.prettifyError(parsed.error)));
+  if (!parsed.success) throw corrupt(new Error(parsed.error.message));
   return parsed.data;
 }
 

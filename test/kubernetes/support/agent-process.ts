@@ -12,6 +12,8 @@ import { projectDirectory } from '../control-plane.ts';
 export interface AgentProcess {
   readonly node: string;
   readonly apiAddress: string;
+  /** Of the process that runs now. */
+  readonly pid: number;
   readonly mirrorAddress: string;
   /** The pools by name, as its configuration has them. */
   readonly pools: Readonly<Record<string, string>>;
@@ -79,6 +81,9 @@ export async function startAgent(
     node,
     directory,
     apiAddress,
+    get pid() {
+      return daemon?.pid ?? 0;
+    },
     mirrorAddress,
     pools,
     volumes: async () => (await (await ask(routes.volumes)).json()) as VolumeView[],
