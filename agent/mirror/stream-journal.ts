@@ -114,9 +114,7 @@ export class StreamJournal {
     } else {
       this.#marks.push({ position: record.position, end: this.#head });
     }
-    this.#writing ??= this.#write().finally(() => {
-      this.#writing = undefined;
-    });
+    this.#writing ??= this.#write();
     return true;
   }
 
@@ -128,7 +126,10 @@ export class StreamJournal {
         await this.#writing;
       this.#check();
       const length = Math.min(wanted, this.#written - this.#read);
-      if (length === 0) return [];
+      if (length === 0) {
+        if (!this.hasUnread) return [];
+        throw new UnderstudyError('Internal', 'the journal lacks what was appended to it');
+      }
       const bytes = Buffer.allocUnsafeSlow(length);
       for (const piece of this.#piecesOf(this.#read, length)) {
         await this.#file?.read(piece.at, bytes.subarray(piece.from, piece.from + piece.length));
@@ -237,6 +238,8 @@ export class StreamJournal {
         this.#log.error({ error: this.#failure }, 'the mirror goes on without its journal');
       }
     }
+    // In the same turn as the last look at the queue: whoever appends after it starts anew.
+    this.#writing = undefined;
   }
 
   /** A stretch of the ring as one or two stretches of the file. */

@@ -13,6 +13,7 @@ import { WriteStream } from '../../../agent/mirror/write-stream.ts';
 import { silentLog } from '../../../common/log.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { Random } from '../../support/random.ts';
+import { settle } from '../../support/settle.ts';
 import { SimulatedDisk } from '../../support/simulated-storage.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -94,7 +95,7 @@ class Rig {
   broken: string | undefined;
 
   constructor(seed: number) {
-    this.disk = new SimulatedDisk({ random: new Random(seed), slowness: 0.5 });
+    this.disk = new SimulatedDisk({ random: new Random(seed), slowness: seed >= 100 ? 0 : 0.5 });
   }
 
   async open(): Promise<'resumed' | 'new'> {
@@ -147,6 +148,36 @@ describe('a stream with a journal', () => {
       expect(rig.stream.spilled).toBe(false);
     }
     expect(rig.broken).toBeUndefined();
+  });
+
+  test('hands out what was appended at whatever moment, also just when a write has ended', async () => {
+    for (let turns = 0; turns < 12; turns += 1) {
+      const rig = new Rig(100 + turns);
+      let gate = Promise.withResolvers<void>();
+      const { disk } = rig;
+      const open = disk.open.bind(disk);
+      disk.open = async (...opening) => {
+        const file = await open(...opening);
+        const put = file.write.bind(file);
+        file.write = async (offset, data) => {
+          await gate.promise;
+          await put(offset, data);
+        };
+        return file;
+      };
+      await rig.open();
+      for (let index = 0; index < 20; index += 1) rig.stream.append(write(index));
+      expect(rig.stream.spilled).toBe(true);
+      const first = gate;
+      gate = Promise.withResolvers();
+      gate.resolve();
+      first.resolve();
+      for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+      rig.stream.append(write(20));
+      // Nothing else is appended that would start a write.
+      await settle();
+      expect(await rig.takeAll(21)).toEqual(expected(0, 21));
+    }
   });
 
   test('that is full is given up, and leaves a record of everything that was not confirmed', async () => {
