@@ -14,8 +14,8 @@ function expectFine({ seed, violations, lastLines }: RunResult): void {
 }
 
 describe('the copies of a volume, whatever fails', () => {
-  test.each(failedSeeds)('keep their promises in seed $seed, which once found: $defect', async ({ seed }) => {
-    expectFine(await runSeed(seed));
+  test.each(failedSeeds)('keep their promises in seed $seed, which once found: $defect', async ({ seed, follower }) => {
+    expectFine(await runSeed(seed, { follower }));
   });
 
   test('keep their promises in seeds never tried before', async () => {
