@@ -19,6 +19,8 @@ export class FileDevice implements BlockDevice {
   readonly #file: RandomAccessFile;
   readonly #thick: boolean;
   readonly #order = new RangeOrder();
+  /** Syncs under way, each with the write before it if it is one for FUA. */
+  readonly #syncs = new Set<Promise<void>>();
   #size: number;
   #closed = false;
 
@@ -40,13 +42,13 @@ export class FileDevice implements BlockDevice {
 
   write(offset: number, data: Uint8Array, options?: WriteOptions): Completion {
     const completion = this.#run(offset, data.byteLength, false, () => this.#file.write(offset, data));
-    return options?.fua ? this.#thenSync(completion) : completion;
+    return options?.fua ? this.#track(this.#thenSync(completion)) : completion;
   }
 
   writeZeroes(offset: number, length: number, options?: WriteZeroesOptions): Completion {
     const space = this.#thick || options?.keepAllocated ? 'keep' : 'release';
     const completion = this.#run(offset, length, false, () => this.#file.zero(offset, length, space));
-    return options?.fua ? this.#thenSync(completion) : completion;
+    return options?.fua ? this.#track(this.#thenSync(completion)) : completion;
   }
 
   trim(offset: number, length: number): Completion {
@@ -54,7 +56,7 @@ export class FileDevice implements BlockDevice {
   }
 
   flush(): Completion {
-    return this.#closed ? Promise.reject(this.#closedError()) : this.#file.sync();
+    return this.#closed ? Promise.reject(this.#closedError()) : this.#track(this.#file.sync());
   }
 
   /** A thick volume has no holes: space that was never written reads as zeroes but is taken. */
@@ -85,6 +87,7 @@ export class FileDevice implements BlockDevice {
     if (this.#closed) return;
     this.#closed = true;
     await this.#order.drained();
+    await Promise.allSettled(this.#syncs);
     try {
       await this.#file.sync();
     } finally {
@@ -95,6 +98,12 @@ export class FileDevice implements BlockDevice {
   #run(offset: number, length: number, reads: boolean, operation: () => Completion): Completion {
     if (this.#closed) return Promise.reject(this.#closedError());
     return this.#order.run(offset, length, reads, operation);
+  }
+
+  #track(sync: Promise<void>): Promise<void> {
+    const tracked = sync.finally(() => this.#syncs.delete(tracked));
+    this.#syncs.add(tracked);
+    return tracked;
   }
 
   async #thenSync(completion: Completion): Promise<void> {
