@@ -179,7 +179,8 @@ function differenceFrom(point: BarrierPoint, found: Int32Array): string | undefi
     for (const sector of sectorsOf(change)) {
       if (change.index <= (imageIndex[sector] as number)) continue;
       if (expected[sector] !== found[sector]) different -= 1;
-      expected[sector] = change.stamp;
+      // What failed may have happened in part.
+      expected[sector] = change.state === 'failed' ? (found[sector] as number) : change.stamp;
       if (expected[sector] !== found[sector]) different += 1;
     }
   }
