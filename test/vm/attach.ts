@@ -18,7 +18,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { SystemCommands } from '../../agent/attach/commands.ts';
 import type { AttachableExport } from '../../agent/attach/export-source.ts';
 import { NbdDriver } from '../../agent/attach/nbd-driver.ts';
@@ -196,9 +196,11 @@ class Driver implements Story {
     const { device } = await driver.attach(target, { name: 'n' });
     const isAlive = async () => (await driver.list()).find(({ name }) => name === 'n')?.alive;
     assert.equal(await isAlive(), true);
+    // The first to open a device waits for what the kernel reads of it: that must be over before the server goes.
+    const file = await open(device, 'r+');
     await server.close();
     await until('the end of the connection to be known', async () => (await isAlive()) === false);
-    const dd = new Program('dd', ['if=/dev/zero', `of=${device}`, 'bs=64k', 'count=64', 'oflag=direct']);
+    const dd = new Program('dd', ['if=/dev/zero', 'bs=64k', 'count=64', 'oflag=direct'], file.fd);
     await until('I/O to wait', () => dd.waits);
     server = await serveMemory(target.socket);
     const later = { ...target, binding: { uid: 'uid/1', epoch: 2 } };
@@ -206,7 +208,7 @@ class Driver implements Story {
     await driver.reconnect(target, { name: 'n' });
     assert.equal((await dd.ended).exitCode, 0);
     await server.close();
-    await this.#failsWhenCut(driver, device);
+    await this.#failsWhenCut(driver, device, file);
     driver.close();
   }
 
@@ -232,13 +234,14 @@ class Driver implements Story {
   }
 
   /** I/O that waits for a server fails, and cutting does not wait itself. */
-  async #failsWhenCut(driver: NbdDriver, device: string): Promise<void> {
-    const dd = new Program('dd', ['if=/dev/zero', `of=${device}`, 'bs=64k', 'count=64', 'oflag=direct']);
+  async #failsWhenCut(driver: NbdDriver, device: string, file: FileHandle): Promise<void> {
+    const dd = new Program('dd', ['if=/dev/zero', 'bs=64k', 'count=64', 'oflag=direct'], file.fd);
     await until('I/O to wait', () => dd.waits);
     await driver.cut('n');
     const { exitCode, output } = await dd.ended;
     assert.notEqual(exitCode, 0);
     assert.match(output, /Input\/output error/);
+    await file.close();
     assert.deepEqual(await driver.abandon('n'), { remaining: [] });
     refuseTraces(device, device);
   }
@@ -269,10 +272,11 @@ class Program {
   readonly #child: ChildProcess;
   readonly ended: Promise<{ exitCode: number | null; output: string }>;
 
-  constructor(program: string, args: readonly string[]) {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  /** @param stdout where it writes to, if that is not to be seen */
+  constructor(program: string, args: readonly string[], stdout: 'pipe' | number = 'pipe') {
+    const child = spawn(program, args, { stdio: ['ignore', stdout, 'pipe'] });
     let output = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += String(text)));
+    for (const stream of [child.stdout, child.stderr]) stream?.on('data', (text) => (output += String(text)));
     this.#child = child;
     this.ended = new Promise((resolve) => child.once('close', (exitCode) => resolve({ exitCode, output })));
   }
@@ -282,8 +286,8 @@ class Program {
   }
 
   /**
-   * It sleeps uninterruptibly in write(2) to its standard output, which is what dd makes of `of=`. The sleep alone would
-   * not do: a program that is still being loaded, or opens the device, sleeps like that too.
+   * It sleeps uninterruptibly in write(2) to its standard output, which is also what dd makes of `of=`. The sleep alone
+   * would not do: a program that is still being loaded, or opens the device, sleeps like that too.
    */
   get waits(): boolean {
     const of = (name: string) => readFileSync(`/proc/${this.#child.pid}/${name}`, 'utf8');
