@@ -2,6 +2,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
+import { readBody } from '../../common/http-body.ts';
 import type { KubeAccess, KubeCredentials } from './kube-access.ts';
 
 export interface KubeAnswer {
@@ -75,7 +76,10 @@ export class KubeClient {
             : { 'content-type': 'application/merge-patch+json', 'content-length': Buffer.byteLength(payload) }),
         },
       },
-      (response) => collect(response, resolve, reject),
+      (response) => {
+        const status = response.statusCode ?? 0;
+        readBody(response, maxAnswerBytes).then((text) => resolve({ status, body: parseJson(text) }), reject);
+      },
     );
     sent.on('error', reject);
     sent.end(payload);
@@ -99,27 +103,6 @@ export class KubeClient {
       : new http.Agent(options);
     return this.#connections;
   }
-}
-
-function collect(
-  response: http.IncomingMessage,
-  resolve: (answer: KubeAnswer) => void,
-  reject: (error: Error) => void,
-): void {
-  const pieces: Buffer[] = [];
-  let received = 0;
-  response.on('data', (piece: Buffer) => {
-    received += piece.length;
-    pieces.push(piece);
-    if (received > maxAnswerBytes) {
-      response.destroy(new UnderstudyError('Protocol', `an answer of more than ${maxAnswerBytes} bytes`));
-    }
-  });
-  response.on('error', reject);
-  response.on('end', () => {
-    const text = Buffer.concat(pieces).toString('utf8');
-    resolve({ status: response.statusCode ?? 0, body: parseJson(text) });
-  });
 }
 
 function parseJson(text: string): unknown {

@@ -107,7 +107,7 @@ export class LinkConnection {
     this.#generation += 1;
     this.lastError = undefined;
     this.#connectedMs = clock.monotonicMs();
-    const channel: StandbyChannel = new StandbyChannel(
+    const channel = new StandbyChannel(
       connection,
       {
         heard: () => {
@@ -121,18 +121,21 @@ export class LinkConnection {
         held: (sequence) => handlers.held?.(sequence),
         synced: (sequence) => handlers.synced?.(sequence),
         barrierDone: (done) => handlers.barrierDone?.(done),
-        closed: (reason) => this.#disconnected(channel, reason),
+        closed: (reason) => this.#disconnected(reason),
       },
       clock,
     );
+    // It may have ended before anybody could be told.
+    channel.ended.throwIfAborted();
     const handlers = events(channel);
     this.#channel = channel;
     connected(channel);
     channel.hello(hello(this.#generation));
   }
 
-  #disconnected(channel: StandbyChannel, reason: string): void {
-    if (channel !== this.#channel) return;
+  #disconnected(reason: string): void {
+    const channel = this.#channel;
+    if (!channel) return;
     this.#channel = undefined;
     this.lastError = reason;
     this.#options.disconnected(channel, reason);

@@ -2,6 +2,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { PeerCertificate } from 'node:tls';
 import { UnderstudyError } from '../../common/errors.ts';
+import { readBody } from '../../common/http-body.ts';
 import { identityOfSubject } from '../../common/peer-identity.ts';
 
 /** PEM. */
@@ -65,27 +66,12 @@ export async function sendRequest(request: HttpRequest): Promise<HttpResponse> {
           ? {}
           : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) },
     },
-    (response) => collect(response, resolve, reject),
+    (response) => {
+      const status = response.statusCode ?? 0;
+      readBody(response, maxAnswerBytes).then((text) => resolve({ status, text }), reject);
+    },
   );
   sent.on('error', reject);
   sent.end(payload);
   return await promise;
-}
-
-function collect(
-  response: http.IncomingMessage,
-  resolve: (answer: HttpResponse) => void,
-  reject: (error: Error) => void,
-): void {
-  const pieces: Buffer[] = [];
-  let received = 0;
-  response.on('data', (piece: Buffer) => {
-    received += piece.length;
-    pieces.push(piece);
-    if (received > maxAnswerBytes) {
-      response.destroy(new UnderstudyError('Protocol', `an answer of more than ${maxAnswerBytes} bytes`));
-    }
-  });
-  response.on('error', reject);
-  response.on('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(pieces).toString('utf8') }));
 }

@@ -21,4 +21,5 @@ export const failedSeeds: readonly FailedSeed[] = [
     follower: 'none',
     defect: 'a buffer that failed again while it was opened brought lost snapshots back',
   },
+  { seed: 5000089, follower: 'none', defect: 'a device was closed before the sync of a write with FUA was over' },
 ];

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { FileDevice } from '../../../agent/store/file-device.ts';
 import { expectEqual } from '../../support/cow-rig.ts';
 import { Random } from '../../support/random.ts';
+import { settle } from '../../support/settle.ts';
 import { SimulatedDisk } from '../../support/simulated-storage.ts';
 
 const size = 64 * 4096;
@@ -98,4 +99,33 @@ test('once a sync has failed, nothing is written any more', async () => {
   disk.failing = {};
   await expect(device.write(0, new Uint8Array(512))).rejects.toMatchObject({ code: 'Io' });
   await expect(device.flush()).rejects.toMatchObject({ code: 'Io' });
+});
+
+test('closing waits for the sync of a FUA write that is under way', async () => {
+  const { disk } = await open('sparse');
+  const file = await disk.open('g', { create: { size, space: 'sparse' } });
+  const sync = Promise.withResolvers<void>();
+  const syncs = [sync.promise];
+  let closed = false;
+  const slow = {
+    size: file.size,
+    read: file.read.bind(file),
+    write: file.write.bind(file),
+    zero: file.zero.bind(file),
+    extents: file.extents.bind(file),
+    resize: file.resize.bind(file),
+    sync: () => syncs.shift() ?? file.sync(),
+    close: () => {
+      closed = true;
+      return file.close();
+    },
+  };
+  const device = new FileDevice({ file: slow, blockSize: 512, provisioning: 'sparse' });
+  const written = device.write(0, new Uint8Array(512), { fua: true });
+  const closing = device.close();
+  await settle(20);
+  expect(closed).toBe(false);
+  sync.resolve();
+  await Promise.all([written, closing]);
+  expect(closed).toBe(true);
 });
