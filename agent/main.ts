@@ -65,11 +65,12 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     const recovered = await openMounts(config, volumes, context);
     started.defer(() => recovered.close());
     volumes.useQuiescer(recovered);
-    mounts.recovered(recovered);
     if (config.csi && uses) {
       const csi = await serveKubelet(config.csi, config, { volumes, mounts: recovered, journal: uses }, context);
       started.defer(() => csi.close());
     }
+    // Last, since this makes the agent ready: whoever waits for that finds everything it serves.
+    mounts.recovered(recovered);
     log.info({ node: config.node }, 'agent started');
     return { api, stop: () => started.disposeAsync() };
   } catch (error) {

@@ -2,6 +2,7 @@ import { execFile, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 
@@ -126,7 +127,8 @@ export class SystemCommands implements Commands {
       child.once('error', (error) => resolve({ exitCode: -1, stderr: error.message }));
       child.once('close', (code) => resolve({ exitCode: code ?? -1, stderr }));
     });
-    const lines = readLines(child.stdout.setEncoding('utf8'));
+    // Reads ahead of whoever asks for lines: a process ends only when all that it said was read.
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     return {
       nextLine: async () => (await lines.next()).value,
       endInput: () => child.stdin.end(),
@@ -145,17 +147,6 @@ export class SystemCommands implements Commands {
     }
     return undefined;
   }
-}
-
-async function* readLines(chunks: AsyncIterable<string>): AsyncGenerator<string, undefined> {
-  let rest = '';
-  for await (const chunk of chunks) {
-    const lines = (rest + chunk).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
-  }
-  if (rest !== '') yield rest;
-  return undefined;
 }
 
 function commandError(

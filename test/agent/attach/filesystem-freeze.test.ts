@@ -26,8 +26,8 @@ function commandsWith(script: string): { commands: Commands; dialogues: Dialogue
 
 describe('freezeFilesystem', () => {
   test('gives up when freezing takes too long; the watchdog then thaws the moment it has frozen', async () => {
-    // Frozen only after the agent has gone: the end of the input comes first.
-    const { commands, dialogues } = commandsWith('cat; echo frozen; echo thawed');
+    // Frozen only after the agent has gone: the end of the input comes first. Nobody reads these lines.
+    const { commands, dialogues } = commandsWith('cat; echo frozen; sleep 0.2; echo thawed');
     const attempt = freezeFilesystem({ commands, clock: systemClock }, '/srv/x', { timeoutMs: 50 });
     await expect(attempt).rejects.toMatchObject({ code: 'Timeout' });
     expect((await dialogues[0]?.ended)?.exitCode).toBe(0);
