@@ -1,5 +1,5 @@
 /**
- * Writes crds/<plural>.yaml from the schemas in operator/resources.
+ * Writes crds/<plural>.yaml, and the same into the Helm chart, from the schemas in operator/resources.
  *
  *   node scripts/generate-crds.ts                          writes them
  *   node scripts/generate-crds.ts --check                  fails if they differ from what it would write
@@ -16,7 +16,7 @@ const { values: options } = parseArgs({
   options: {
     check: { type: 'boolean', default: false },
     'without-cel': { type: 'boolean', default: false },
-    out: { type: 'string', default: path.join(import.meta.dirname, '..', 'crds') },
+    out: { type: 'string', multiple: true, default: ['crds', 'charts/understudy/crds'].map(inProject) },
   },
 });
 
@@ -31,8 +31,13 @@ const wanted = new Map(
   }),
 );
 
-const different = await generateFiles(options.out, wanted, options);
-if (options.check && different.length > 0) {
-  console.error(`crds/ is not what the schemas say: ${different.join(', ')}. Run npm run generate.`);
+for (const directory of options.out) {
+  const different = await generateFiles(directory, wanted, options);
+  if (!options.check || different.length === 0) continue;
+  console.error(`${directory} is not what the schemas say: ${different.join(', ')}. Run npm run generate.`);
   process.exitCode = 1;
+}
+
+function inProject(directory: string): string {
+  return path.join(import.meta.dirname, '..', directory);
 }

@@ -1,0 +1,38 @@
+/** Values that together use every template and every branch of the chart. */
+export const valueSets: Record<string, object> = {
+  'the least': {},
+  'node pools, devices, and pools elsewhere': {
+    pools: [{ name: 'main', directory: '/srv/main' }],
+    nodePools: [
+      { node: 'node-a', name: 'buffer', directory: '/srv/understudy-buffer', purpose: 'buffer', capacity: '10Gi' },
+      { node: 'node-b', name: 'buffer', directory: '/srv/understudy-buffer', purpose: 'buffer' },
+      { node: 'node-b', name: 'fast', devices: ['/dev/nvme1n1'] },
+    ],
+  },
+  'one operator, no CSI, no arbiter': {
+    operator: { replicas: 1, watchNamespace: 'databases' },
+    agent: { arbiter: 'none', attach: 'fuse' },
+    csi: { enabled: false },
+  },
+  'IPv6, other ports, addresses and folders': {
+    agent: {
+      ipFamily: 'IPv6',
+      apiPort: 9071,
+      mirrorPort: 9072,
+      stateDirectory: '/data/understudy',
+      enrollmentUrl: 'https://[fd00::5]:7074',
+    },
+    operator: { clusterIP: 'fd00::5' },
+    kubeletDirectory: '/var/lib/k0s/kubelet',
+  },
+  'everything that is off by default': {
+    networkPolicy: { enabled: true },
+    metrics: {
+      podMonitors: { enabled: true, agentTlsSecret: 'prometheus' },
+      prometheusRule: { enabled: true },
+      dashboard: { enabled: true },
+    },
+    imagePullSecrets: [{ name: 'registry' }],
+    storageClasses: [{ name: 'fast', default: true, parameters: { pool: 'fast', mirror: true, maxSnapshots: 8 } }],
+  },
+};
