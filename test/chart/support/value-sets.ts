@@ -19,6 +19,8 @@ export const valueSets: Record<string, object> = {
       ipFamily: 'IPv6',
       apiPort: 9071,
       mirrorPort: 9072,
+      resyncBytesPerSecond: '50Mi',
+      nbd: { port: 10809, exports: 'all' },
       stateDirectory: '/data/understudy',
       enrollmentUrl: 'https://[fd00::5]:7074',
     },
