@@ -21,6 +21,8 @@ readonly tool_packages=(
   ip=iproute2
   openssl=openssl
   curl=curl
+  modprobe=kmod
+  update-ca-certificates=ca-certificates
   postgres=postgresql
   restic=restic
 )
