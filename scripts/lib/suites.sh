@@ -48,6 +48,28 @@ finish() {
   local failure
   say "Finished after $((SECONDS / 60)) min $((SECONDS % 60)) s"
   for failure in "${failures[@]}"; do note "failed: $failure"; done
+  report
+}
+
+report() {
+  [[ -z ${UNDERSTUDY_TOTALS:-} ]] || printf '%d %d %d\n' "$passed" "$failed" "$skipped" >"$UNDERSTUDY_TOTALS"
   printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
   ((failed == 0 && passed > 0))
+}
+
+# together SCRIPT...: runs scripts that end with finish, one after the other whatever becomes of them, and prints the one
+# closing line of all. A script that ended without one counts as a failed test.
+together() {
+  local script totals=$results/totals counts
+  for script; do
+    rm -f "$totals"
+    UNDERSTUDY_TOTALS=$totals "$script" || true
+    counts='0 1 0'
+    [[ ! -s $totals ]] || counts=$(<"$totals")
+    read -r script_passed script_failed script_skipped <<<"$counts"
+    passed=$((passed + script_passed))
+    failed=$((failed + script_failed))
+    skipped=$((skipped + script_skipped))
+  done
+  report
 }

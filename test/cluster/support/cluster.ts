@@ -1,0 +1,66 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { projectDirectory } from './project.ts';
+
+const run = promisify(execFile);
+const rigDirectory = join(projectDirectory, 'test/cluster/rig');
+const buildPrograms = join(projectDirectory, 'test/kubernetes/control-plane/build-from-debian');
+/** In which each cluster has a folder of its own, named after the process that has it. */
+const statesDirectory = '/run/understudy-clusters';
+const nodeCount = 2;
+
+/** What test files have to know of the cluster. */
+export interface ClusterFacts {
+  readonly state: string;
+  readonly kubeconfig: string;
+  readonly kubectl: string;
+}
+
+export interface Cluster extends ClusterFacts {
+  /** Runs a command of test/cluster/rig. */
+  rig(command: string, ...args: string[]): Promise<string>;
+  stop(): Promise<void>;
+}
+
+/** Why this machine cannot have nodes, or undefined. */
+export function whyNoCluster(): string | undefined {
+  if (process.getuid?.() !== 0) return 'nodes need root';
+  if (!existsSync('/sys/fs/cgroup/memory')) return 'nodes need cgroup v1';
+  return existsSync('/dev/fuse') ? undefined : 'there is no /dev/fuse';
+}
+
+/** Starts two nodes; whatever becomes of this process, they are stopped after it. */
+export async function startCluster(): Promise<Cluster> {
+  await run(buildPrograms, ['nodes']);
+  await stopForgotten();
+  const state = join(statesDirectory, String(process.pid));
+  await mkdir(state, { recursive: true });
+  const rig = rigOf(state);
+  await rig('guard', String(process.pid));
+  await rig('up', 'nodes', String(nodeCount));
+  return { ...(await factsOf(state)), rig, stop: async () => void (await rig('down')) };
+}
+
+/** Of a cluster that is up. */
+export async function factsOf(state: string): Promise<ClusterFacts> {
+  const programs = (await run(buildPrograms, ['nodes'])).stdout.trim();
+  return { state, kubeconfig: (await rigOf(state)('kubeconfig')).trim(), kubectl: join(programs, 'kubectl') };
+}
+
+/** Runs a command of test/cluster/rig on the cluster in the folder `state`. @throws Error with what it said */
+export function rigOf(state: string): Cluster['rig'] {
+  const env = { ...process.env, KUBE_RIG_STATE: state, KUBE_RIG_LOGS: process.env.UNDERSTUDY_TEST_LOGS };
+  return async (command, ...args) =>
+    (await run(join(rigDirectory, command), args, { env, maxBuffer: 16 << 20 })).stdout;
+}
+
+/** Clusters whose owner and guard were both killed. */
+async function stopForgotten(): Promise<void> {
+  for (const pid of await readdir(statesDirectory).catch(() => [])) {
+    if (existsSync(`/proc/${pid}`)) continue;
+    await rigOf(join(statesDirectory, pid))('down');
+  }
+}
