@@ -43,29 +43,38 @@ suite() {
   ((suite_failed == 0)) || failures+=("suite: $name"$'\n'"$(tail -n +2 <<<"$report")")
 }
 
-# Prints the one closing line and exits: with success only if something ran and nothing failed.
+# Prints what failed, then the one closing line: with success only if something ran and nothing failed. With
+# UNDERSTUDY_TOTALS, both go to the file of that name too.
 finish() {
-  local failure
   say "Finished after $((SECONDS / 60)) min $((SECONDS % 60)) s"
-  for failure in "${failures[@]}"; do note "failed: $failure"; done
+  if [[ -n ${UNDERSTUDY_TOTALS:-} ]]; then
+    printf '%d %d %d\n' "$passed" "$failed" "$skipped" >"$UNDERSTUDY_TOTALS"
+    ((${#failures[@]} == 0)) || printf '%s\n' "${failures[@]}" >>"$UNDERSTUDY_TOTALS"
+  fi
   report
 }
 
 report() {
-  [[ -z ${UNDERSTUDY_TOTALS:-} ]] || printf '%d %d %d\n' "$passed" "$failed" "$skipped" >"$UNDERSTUDY_TOTALS"
+  local failure
+  for failure in "${failures[@]}"; do note "failed: $failure"; done
   printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
   ((failed == 0 && passed > 0))
 }
 
-# together SCRIPT...: runs scripts that end with finish, one after the other whatever becomes of them, and prints the one
-# closing line of all. A script that ended without one counts as a failed test.
+# together SCRIPT...: runs scripts that end with finish, one after the other whatever becomes of them, and prints what failed
+# and the one closing line of all. A script that ended without one counts as a failed test.
 together() {
   local script totals=$results/totals counts
   for script; do
     rm -f "$totals"
     UNDERSTUDY_TOTALS=$totals "$script" || true
     counts='0 1 0'
-    [[ ! -s $totals ]] || counts=$(<"$totals")
+    if [[ -s $totals ]]; then
+      counts=$(head -n 1 "$totals")
+      [[ $counts == *' 0 '* ]] || failures+=("$script"$'\n'"$(tail -n +2 "$totals")")
+    else
+      failures+=("$script ended before it was finished")
+    fi
     read -r script_passed script_failed script_skipped <<<"$counts"
     passed=$((passed + script_passed))
     failed=$((failed + script_failed))

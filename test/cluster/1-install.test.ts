@@ -4,6 +4,10 @@ import { installChart, kubectlIn, namespace, nodes, rolledOut } from './support/
 
 const cluster = inject('cluster');
 
+test.skipIf('unavailable' in cluster && !cluster.isFailure)('two nodes and the images for them are there', () => {
+  if ('unavailable' in cluster) throw new Error(cluster.unavailable);
+});
+
 describe.skipIf('unavailable' in cluster)('the chart, on a cluster of two nodes', () => {
   let kubectl: Kubectl;
 

@@ -1,12 +1,20 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { beforeAll, describe, expect, inject, test } from 'vitest';
-import { parseManifests } from '../chart/support/helm.ts';
+import { type Manifest, parseManifests, pick } from '../chart/support/helm.ts';
 import type { Kubectl } from '../kubernetes/support/kubectl.ts';
 import { rigOf } from './support/cluster.ts';
 import { apply, explainPods, kubectlIn, rolledOut, waitsFor } from './support/understudy.ts';
 import { exampleFor, repositoryFolder } from './support/workload.ts';
 
+const run = promisify(execFile);
 const cluster = inject('cluster');
 const namespace = 'databases';
+
+interface StatefulSetSpec {
+  readonly volumeClaimTemplates?: unknown;
+  readonly template: { readonly spec: object };
+}
 
 /** A chapter: each test goes on where the one before it ended. */
 describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its backup and its restore', () => {
@@ -89,30 +97,28 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
   /** The store of the backups is a folder of each node, and the restore may run on the other one. */
   async function keepRepositoryTogether(): Promise<void> {
     if ('unavailable' in cluster) return;
-    const { execFile } = await import('node:child_process');
-    const { promisify } = await import('node:util');
     const folder = (node: number) => `${cluster.state}/nodes/${node}/disk${repositoryFolder}`;
     for (const [from, to] of [
       [1, 2],
       [2, 1],
     ] as const) {
-      await promisify(execFile)('cp', ['-a', '-n', `${folder(from)}/.`, folder(to)]);
+      await run('cp', ['-a', '-n', `${folder(from)}/.`, folder(to)]);
     }
   }
 
   /** The example's database, on the claim that was restored into. */
   async function restoredDatabase(): Promise<string> {
-    const text = await exampleFor('statefulset-postgresql/postgresql.yaml');
-    const [set] = parseManifests(text).filter(({ kind }) => kind === 'StatefulSet');
-    const renamed = JSON.stringify(set)
-      .replaceAll('"postgresql"},"spec":{"serviceName":"postgresql"', '"restored"},"spec":{"serviceName":"restored"')
-      .replaceAll('{"app":"postgresql"}', '{"app":"restored"}');
-    const object = JSON.parse(renamed) as {
-      spec: { volumeClaimTemplates?: unknown; template: { spec: { volumes: object[] } } };
-    };
-    delete object.spec.volumeClaimTemplates;
-    object.spec.template.spec.volumes = [{ name: 'data', persistentVolumeClaim: { claimName: 'restored' } }];
-    return JSON.stringify(object);
+    const manifests = parseManifests(await exampleFor('statefulset-postgresql/postgresql.yaml'));
+    const { spec, ...set } = pick(manifests, 'StatefulSet') as Manifest & { spec: StatefulSetSpec };
+    const labels = { app: 'restored' };
+    const volumes = [{ name: 'data', persistentVolumeClaim: { claimName: 'restored' } }];
+    const template = { metadata: { labels }, spec: { ...spec.template.spec, volumes } };
+    const { volumeClaimTemplates: _, ...rest } = spec;
+    return JSON.stringify({
+      ...set,
+      metadata: { name: 'restored' },
+      spec: { ...rest, serviceName: 'restored', selector: { matchLabels: labels }, template },
+    });
   }
 });
 

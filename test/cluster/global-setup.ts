@@ -1,13 +1,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import type { TestProject } from 'vitest/node';
 import { buildUnderstudyImage, buildWorkloadImage } from './image/images.ts';
 import { type Cluster, type ClusterFacts, factsOf, startCluster, whyNoCluster } from './support/cluster.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    cluster: ClusterFacts | { unavailable: string };
+    /** What failed, or why there is none; in both cases every test is skipped, and in the first one test fails. */
+    cluster: ClusterFacts | { unavailable: string; isFailure: boolean };
   }
 }
 
@@ -21,16 +23,22 @@ export async function setup(project: TestProject): Promise<(() => Promise<void>)
     project.provide('cluster', await factsOf(given));
     return undefined;
   }
-  const unavailable = whyNoCluster();
+  const unavailable = await whyNoCluster();
   if (unavailable !== undefined) {
     console.warn(`test/cluster is skipped: ${unavailable}`);
-    project.provide('cluster', { unavailable });
+    project.provide('cluster', { unavailable, isFailure: false });
     return undefined;
   }
-  const cluster = await startClusterWithImages();
-  const { state, kubeconfig, kubectl } = cluster;
-  project.provide('cluster', { state, kubeconfig, kubectl });
-  return () => cluster.stop();
+  try {
+    const cluster = await startClusterWithImages();
+    const { state, kubeconfig, kubectl } = cluster;
+    project.provide('cluster', { state, kubeconfig, kubectl });
+    return () => cluster.stop();
+  } catch (error) {
+    // A setup that throws leaves no report, and so nothing to read at the end of a log.
+    project.provide('cluster', { unavailable: inspect(error), isFailure: true });
+    return undefined;
+  }
 }
 
 async function startClusterWithImages(): Promise<Cluster> {

@@ -25,11 +25,33 @@ export interface Cluster extends ClusterFacts {
   stop(): Promise<void>;
 }
 
-/** Why this machine cannot have nodes, or undefined. */
-export function whyNoCluster(): string | undefined {
+/** What nodes need of the kernel, each with a command that tries it in namespaces of its own. */
+const needs: readonly (readonly [string, string])[] = [
+  ['cgroups that can be made', 'd=/sys/fs/cgroup/memory/understudy-$$; mkdir "$d" && rmdir "$d"'],
+  ['namespaces', 'unshare --mount --uts --ipc --pid --net --fork true'],
+  [
+    'overlay filesystems',
+    'd=$(mktemp -d); unshare --mount sh -c \'mount -t tmpfs x "$1" && mkdir "$1/a" "$1/b" "$1/c" "$1/d" && ' +
+      'mount -t overlay -o "lowerdir=$1/a,upperdir=$1/b,workdir=$1/c" x "$1/d"\' sh "$d"; s=$?; rmdir "$d"; exit $s',
+  ],
+  ['bridges', 'unshare --net sh -c "ip link add bridge0 type bridge && ip link add veth0 type veth peer name veth1"'],
+  ['network address translation', 'unshare --net iptables -t nat -S'],
+  ['loop devices', 'losetup --find'],
+];
+
+/** Why this machine cannot have nodes, or undefined. Their programs are there already. */
+export async function whyNoCluster(): Promise<string | undefined> {
   if (process.getuid?.() !== 0) return 'nodes need root';
   if (!existsSync('/sys/fs/cgroup/memory')) return 'nodes need cgroup v1';
-  return existsSync('/dev/fuse') ? undefined : 'there is no /dev/fuse';
+  if (!existsSync('/dev/fuse')) return 'there is no /dev/fuse';
+  for (const [what, command] of needs) {
+    try {
+      await run('sh', ['-c', command]);
+    } catch (error) {
+      return `nodes need ${what}: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+  return undefined;
 }
 
 /** Starts two nodes; whatever becomes of this process, they are stopped after it. */
