@@ -76,6 +76,7 @@ export class MirrorDevice implements BlockDevice {
   #gateWaiters: (() => void)[] = [];
   /** Operations that the local device has not finished. */
   readonly #localPending = new Set<Range>();
+  #onLocalSettled: (() => void) | undefined;
   #unusable: UnderstudyError | undefined;
   readonly #checkpoint: IntentCheckpoint;
 
@@ -287,14 +288,23 @@ export class MirrorDevice implements BlockDevice {
   }
 
   async close(): Promise<void> {
+    await this.detach();
+    await this.#base.close();
+  }
+
+  /**
+   * Closes this layer alone: what is below stays open, for whoever reads its snapshots. Everything here fails from now on,
+   * and when it resolves nothing of it reaches the device any more.
+   */
+  async detach(): Promise<void> {
     this.#checkpoint.stop();
     if (!this.#unusable) await this.#checkpoint.settle(this.#options.timing.acknowledgementTimeoutMs / 2);
     const mirrors = this.#mirrorList;
     this.#giveUp(new UnderstudyError('Closed', `volume ${this.#identity.volume} has been closed`));
     for (const mirror of mirrors) await mirror.stop();
+    await this.#localSettled();
     await this.#intent.flush().catch(() => undefined);
     await this.#intent.close();
-    await this.#base.close();
   }
 
   // --- Writes ---------------------------------------------------------------------------------------------------
@@ -380,8 +390,18 @@ export class MirrorDevice implements BlockDevice {
   #track({ offset, length }: Range, local: Promise<void>): void {
     const range = { offset, length };
     this.#localPending.add(range);
-    const done = () => void this.#localPending.delete(range);
+    const done = () => {
+      this.#localPending.delete(range);
+      if (this.#localPending.size === 0) this.#onLocalSettled?.();
+    };
     local.then(done, done);
+  }
+
+  async #localSettled(): Promise<void> {
+    if (this.#localPending.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#onLocalSettled = resolve;
+    });
   }
 
   #alongside(acknowledgement: Acknowledgement | undefined, local: Completion): Completion {

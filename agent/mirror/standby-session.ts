@@ -122,6 +122,9 @@ export class StandbySession {
     return this.#phase === 'inSync';
   }
 
+  /** Bytes that the resync of this session had to bring. */
+  copiedBytes = 0;
+
   /** How long nothing has come from the primary, which sends something every few seconds. */
   get silentMs(): number {
     return this.#clock.monotonicMs() - this.#heardMs;
@@ -274,6 +277,7 @@ export class StandbySession {
     }
     const { device } = this.#copy;
     const isWrite = frame.type === frameTypes.write;
+    if (isWrite && (frame.flags & frameFlags.resync) !== 0) this.copiedBytes += frame.payload.length;
     checkRange(device, frame.offset, isWrite ? frame.payload.length : frame.length);
     if (isWrite) this.#queue.track(device.write(frame.offset, frame.payload), frame.payload.length);
     else if ((frame.flags & frameFlags.resync) !== 0) this.#zeroWhatIsNot(frame);
@@ -289,10 +293,16 @@ export class StandbySession {
   /** A resync sends every stretch of zeroes of the volume: most of it reads as zeroes here, too, and is left alone. */
   #zeroWhatIsNot({ offset, length, flags }: Frame): void {
     // Extents speak of what has been applied; with writes still under way they may be out of date.
-    if (this.#queue.applying) return this.#queue.track(this.#zero(offset, length, flags), 0);
+    if (this.#queue.applying) {
+      this.copiedBytes += length;
+      return this.#queue.track(this.#zero(offset, length, flags), 0);
+    }
     let at = offset;
     for (const extent of this.#copy.device.extents(offset, length)) {
-      if (!extent.zero) this.#queue.track(this.#zero(at, extent.length, flags), 0);
+      if (!extent.zero) {
+        this.copiedBytes += extent.length;
+        this.#queue.track(this.#zero(at, extent.length, flags), 0);
+      }
       at += extent.length;
     }
   }

@@ -1,6 +1,6 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
-import type { PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
+import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import type { Arbiter, ArbiterQuestion } from '../mirror/arbiter.ts';
 import type { BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
@@ -17,6 +17,7 @@ export interface EngineCalls {
   statistics(): VolumeStatistics;
   record(): VolumeRecord;
   changeLive(change: LiveChange): void;
+  changeRole(spec: VolumeSpec): void;
   /** The arbiter's answer to a question that the thread has asked. */
   arbiterAnswered(id: number, answer: ArbiterAnswer): void;
   prepare(epoch: number): PrepareResult;

@@ -74,6 +74,12 @@ function handlersOf(engine: VolumeEngine): Handlers {
       peers = change.peers ?? peers;
       await engine.changeLive(change);
     },
+    changeRole: async (spec) => {
+      peers = spec.peers ?? peers;
+      await engine.changeRole(spec).finally(() => {
+        peers = engine.record.peers;
+      });
+    },
     arbiterAnswered: (id, answer) => arbiterPort.answered(id, answer),
     prepare: (epoch) => engine.prepare(epoch),
     verify: (request) => engine.primary('verified').verify(request),

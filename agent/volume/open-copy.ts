@@ -100,6 +100,29 @@ export async function changeLive({ store, role }: OpenedCopy, change: LiveChange
   await store.update((record) => ({ ...record, mirrors: [...mirrors] }));
 }
 
+/**
+ * Puts a copy into another role without closing what is below, so that those who read its snapshots go on. `plan` decides,
+ * on what the record says when the old role has ended, what it becomes; if it throws, the copy is what it was.
+ */
+export async function changeRole(
+  options: CopyOptions,
+  { store, stack, role }: OpenedCopy,
+  plan: (record: VolumeRecord) => VolumeRecord,
+): Promise<{ readonly role: CopyRole; readonly refused: unknown }> {
+  if (role.kind === 'standby') await role.standby.stop();
+  await role.mirror?.detach();
+  await stack.top.flush();
+  let refused: unknown;
+  try {
+    // The old role has ended in good order, as at a stop.
+    await store.update((record) => plan({ ...record, running: false }));
+  } catch (error) {
+    refused = error;
+  }
+  await store.update((record) => ({ ...record, running: record.role === 'primary' }));
+  return { role: await openRole(options, store, stack), refused };
+}
+
 async function openRole(options: CopyOptions, store: RecordStore, stack: VolumeStack): Promise<CopyRole> {
   const { clock, log, folders, connect, timing, newId, arbiter, resyncBytesPerSecond, queueBytes } = options;
   const onUnusable = (state: 'Fenced' | 'Failed', reason: string) => {

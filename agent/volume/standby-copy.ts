@@ -24,6 +24,8 @@ import type { VolumeStack } from './volume-stack.ts';
 
 /** The internal snapshot of the last consistent image, kept while a resync overwrites it (rule 12). */
 const safetySnapshot = 'safety';
+/** With the epoch behind it: what a copy held that had been the primary of that epoch. Not internal: people read it. */
+const formerSnapshot = 'former-epoch-';
 /** A primary that is not heard of for so long, several of its heartbeats, hangs, or is cut off: its connection says nothing. */
 const silenceMs = 10_000;
 /** How long a resync waits for it. Below the acknowledgement timeout. */
@@ -60,6 +62,8 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   /** Where the stream of an asynchronous mirror was left, while no session goes on with it. */
   #stream: StreamPosition | undefined;
   readonly #cascade: MirrorDevice | undefined;
+  /** The snapshot of a former primary's content that was taken in this process. */
+  #keptFormer: string | undefined;
   /** Admissions, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -155,10 +159,14 @@ export class StandbyCopyOfVolume implements StandbyCopy {
 
   async beginResync({ baseId, epoch }: ResyncBegin): Promise<void> {
     await this.#keepConsistentImage();
+    await this.#keepFormerContent();
     this.#incomplete = false;
     this.#stream = undefined;
     const standby = { blank: false, consistent: false, clean: false, dataEpoch: epoch, baseId, stream: undefined };
-    await this.#store.update((record) => ({ ...record, running: true, standby: { ...record.standby, ...standby } }));
+    await this.#store.update((record) => {
+      const { formerEpoch: _, ...before } = record.standby;
+      return { ...record, running: true, standby: { ...before, ...standby } };
+    });
     await this.#cascade?.announce('disorder');
   }
 
@@ -176,6 +184,8 @@ export class StandbyCopyOfVolume implements StandbyCopy {
   async becomeInSync({ baseId, epoch }: InSync, clean: boolean): Promise<void> {
     await this.#updateStandby({ consistent: true, clean, dataEpoch: epoch, baseId });
     await this.#cascade?.announce('order');
+    // Nothing had to be copied: it had written nothing alone.
+    if (this.#session?.copiedBytes === 0) await this.#dropFormerContent();
     // Not waited for: the primary's stream goes on behind this.
     this.#dropConsistentImage().catch((error: unknown) => {
       this.#log.warn({ error: errorMessage(error) }, 'the safety snapshot could not be deleted');
@@ -223,6 +233,30 @@ export class StandbyCopyOfVolume implements StandbyCopy {
         'no safety snapshot: this copy is inconsistent until the resync is done',
       );
     }
+  }
+
+  /** What a former primary may have written alone stays readable, until somebody deletes the snapshot. */
+  async #keepFormerContent(): Promise<void> {
+    const { formerEpoch } = this.#store.record.standby;
+    if (!this.#cow || formerEpoch === undefined) return;
+    const name = `${formerSnapshot}${formerEpoch}`;
+    if (this.#cow.snapshot(name)) return;
+    const takenAt = new Date(this.#clock.wallTimeMs()).toISOString();
+    try {
+      await Promise.race([this.#cow.takeSnapshot(name, { takenAt, consistency: 'crash' }), this.#deadline()]);
+      this.#keptFormer = name;
+    } catch (error) {
+      this.#log.warn({ snapshot: name, error: errorMessage(error) }, 'what it had written alone cannot be kept');
+    }
+  }
+
+  async #dropFormerContent(): Promise<void> {
+    const name = this.#keptFormer;
+    this.#keptFormer = undefined;
+    if (name === undefined || !this.#cow?.snapshot(name)) return;
+    await this.#cow.deleteSnapshot(name).catch((error: unknown) => {
+      this.#log.warn({ snapshot: name, error: errorMessage(error) }, 'a snapshot of nothing could not be deleted');
+    });
   }
 
   #deadline(): Promise<never> {

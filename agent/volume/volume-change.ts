@@ -7,10 +7,11 @@ import { newRecord, settingsOf, type VolumeRecord } from './volume-record.ts';
  * - none: the copy is as it should be.
  * - live: only the mirrors, what happens on their loss, the arbiter's record, the peers or the epoch changes; done while the volume is
  *   in use.
+ * - role: the role changes, and nothing else that the layers below a mirror depend on; done while snapshots are read.
  * - restart: the stack is built anew from the changed record.
  */
 export interface VolumeChange {
-  readonly kind: 'create' | 'none' | 'live' | 'restart';
+  readonly kind: 'create' | 'none' | 'live' | 'role' | 'restart';
   readonly record: VolumeRecord;
 }
 
@@ -36,7 +37,10 @@ export function planChange(
   checkIdentity(current, spec);
   checkEpoch(current, spec);
   checkShape(current, spec);
-  if (spec.role !== current.role) return { kind: 'restart', record: changeRole(current, spec) };
+  if (spec.role !== current.role) {
+    const changed = changeRole(current, spec);
+    return { kind: shapeOf(changed) === shapeOf(current) ? 'role' : 'restart', record: changed };
+  }
   const { buffer: _, ...rest } = current;
   const record: VolumeRecord = {
     ...rest,
@@ -52,14 +56,18 @@ export function planChange(
 }
 
 function kindOf(current: VolumeRecord, record: VolumeRecord): VolumeChange['kind'] {
-  const shape = ({ size, buffer, uid }: VolumeRecord) => JSON.stringify({ size, buffer, uid });
   const live = ({ mirrors, onLoss, epoch, arbiterKey, peers }: VolumeRecord) =>
     JSON.stringify({ mirrors, onLoss, epoch, arbiterKey, peers });
-  if (shape(current) !== shape(record)) return 'restart';
+  if (shapeOf(current) !== shapeOf(record)) return 'restart';
   // The layer that feeds the copies behind a standby is there only if there are any.
   const cascade = ({ role, mirrors: list }: VolumeRecord) => role === 'standby' && list.length > 0;
   if (cascade(current) !== cascade(record)) return 'restart';
   return live(current) === live(record) ? 'none' : 'live';
+}
+
+/** What the layers below a mirror are made from. */
+function shapeOf({ size, buffer, uid }: VolumeRecord): string {
+  return JSON.stringify({ size, buffer, uid });
 }
 
 function checkSpec(volume: string, spec: VolumeSpec): void {
@@ -160,7 +168,8 @@ function changeRole(current: VolumeRecord, spec: VolumeSpec): VolumeRecord {
   if (spec.role === 'standby') {
     // What it wrote as a primary may be missing elsewhere, so nothing of it counts until a primary has confirmed it.
     const { preparedEpoch: ___, baseId: ____, stream: _____, ...standby } = current.standby;
-    return { ...base, standby: { ...standby, blank: false, consistent: true, clean: false, dataEpoch: current.epoch } };
+    const became = { ...standby, blank: false, consistent: true, clean: false, dataEpoch: current.epoch };
+    return { ...base, standby: { ...became, formerEpoch: current.epoch } };
   }
   checkPromotion(current, spec);
   const { stream: ___, ...standby } = current.standby;

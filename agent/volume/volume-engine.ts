@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
-import type { PrepareResult, SnapshotView, VolumeView } from '../api/contract/volumes.ts';
+import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Arbiter } from '../mirror/arbiter.ts';
 import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
@@ -10,11 +10,21 @@ import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { isBlank } from './blankness.ts';
 import { MeteredDevice } from './metered-device.ts';
-import { type CopyRole, changeLive, closeCopy, type LiveChange, openCopy, refuseMirror } from './open-copy.ts';
+import {
+  type CopyRole,
+  changeLive,
+  changeRole,
+  closeCopy,
+  type LiveChange,
+  type OpenedCopy,
+  openCopy,
+  refuseMirror,
+} from './open-copy.ts';
 import { OperationStatistics, type VolumeStatistics } from './operation-statistics.ts';
 import { ScratchViews } from './scratch-views.ts';
 import { snapshotView } from './snapshot-view.ts';
 import { type StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
+import { planChange } from './volume-change.ts';
 import { VolumeExports } from './volume-exports.ts';
 import type { RecordStore, VolumeRecord } from './volume-record.ts';
 import type { VolumeFolders, VolumeStack } from './volume-stack.ts';
@@ -45,7 +55,9 @@ type Role =
       readonly live: MeteredDevice;
       readonly activity: WriteActivity;
     }
-  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume; readonly mirror: MirrorDevice | undefined };
+  | { readonly kind: 'standby'; readonly standby: StandbyCopyOfVolume; readonly mirror: MirrorDevice | undefined }
+  /** One has ended, and the other has not begun. */
+  | { readonly kind: 'changing'; readonly mirror?: undefined };
 
 /**
  * One copy of a volume in use: its stack of layers, its exports, and its end of the mirror. It lives in a thread of its
@@ -56,7 +68,7 @@ export class VolumeEngine {
   readonly #store: RecordStore;
   readonly #stack: VolumeStack;
   readonly #scratch: ScratchViews;
-  readonly #role: Role;
+  #role: Role;
   readonly #exports: VolumeExports;
   readonly #statistics: OperationStatistics;
   /** Snapshots on their way. */
@@ -78,7 +90,8 @@ export class VolumeEngine {
     const { volume } = options.record;
     this.#scratch = new ScratchViews(volume, stack.cow, options.folders.buffer);
     const live = role.kind === 'primary' ? role.live : undefined;
-    this.#exports = new VolumeExports({ volume, live, cow: stack.cow, scratch: this.#scratch });
+    this.#exports = new VolumeExports({ volume, cow: stack.cow, scratch: this.#scratch });
+    this.#exports.live = live;
   }
 
   static async start(options: EngineOptions): Promise<VolumeEngine> {
@@ -150,7 +163,28 @@ export class VolumeEngine {
 
   /** Changes what can be changed under a volume that is in use. */
   async changeLive(change: LiveChange): Promise<void> {
-    await changeLive({ store: this.#store, stack: this.#stack, role: this.#role }, change);
+    await changeLive(this.#opened('changed'), change);
+  }
+
+  /**
+   * Changes the role of a copy whose live volume nobody uses, while its snapshots may be read.
+   * @throws what planChange does; the copy then is what it was
+   */
+  async changeRole(spec: VolumeSpec): Promise<void> {
+    const { volume } = this.#options.record;
+    if (spec.readers === 'disconnect') await this.#server?.disconnect((name) => name.startsWith(`${volume}@`));
+    const { clock } = this.#options;
+    const opened = this.#opened('changed');
+    this.#role = { kind: 'changing' };
+    this.#exports.live = undefined;
+    const { role, refused } = await changeRole(
+      this.#options,
+      opened,
+      (record) => planChange(volume, record, spec).record,
+    );
+    this.#role = withActivity(role, clock, this.#statistics);
+    this.#exports.live = this.#role.kind === 'primary' ? this.#role.live : undefined;
+    if (refused !== undefined) throw refused;
   }
 
   prepare(epoch: number): Promise<PrepareResult> {
@@ -168,6 +202,7 @@ export class VolumeEngine {
   /** Takes over a connection that a primary has opened to this copy. */
   acceptMirror(connection: Connection): void {
     if (this.#role.kind === 'standby') return this.#role.standby.accept(connection);
+    if (this.#role.kind === 'changing') return connection.destroy();
     const { log, clock } = this.#options;
     refuseMirror(connection, this.#store, this.#stack, log, clock);
   }
@@ -253,7 +288,19 @@ export class VolumeEngine {
   async stop(): Promise<void> {
     await this.#server?.close();
     await this.#scratch.close();
-    await closeCopy({ store: this.#store, stack: this.#stack, role: this.#role });
+    // A change of role that failed has closed what is above already.
+    if (this.#role.kind === 'changing') await this.#stack.top.close();
+    else await closeCopy(this.#opened('stopped'));
+  }
+
+  #opened(what: string): OpenedCopy {
+    if (this.#role.kind === 'changing') {
+      throw new UnderstudyError(
+        'NotReady',
+        `volume ${this.record.volume} cannot be ${what}: its role is being changed`,
+      );
+    }
+    return { store: this.#store, stack: this.#stack, role: this.#role };
   }
 
   #conflict(message: string): UnderstudyError {

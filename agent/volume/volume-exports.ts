@@ -8,8 +8,6 @@ const dirtyFlag = 1;
 
 export interface VolumeExportsOptions {
   readonly volume: string;
-  /** The live device of a primary; undefined on a standby. */
-  readonly live: BlockDevice | undefined;
   readonly cow: CowDevice | undefined;
   readonly scratch: ScratchViews;
 }
@@ -21,6 +19,8 @@ export interface VolumeExportsOptions {
  */
 export class VolumeExports implements ExportProvider {
   readonly #options: VolumeExportsOptions;
+  /** The live device of a primary; undefined on a standby. */
+  live: BlockDevice | undefined;
   #liveConnections = 0;
 
   constructor(options: VolumeExportsOptions) {
@@ -33,7 +33,8 @@ export class VolumeExports implements ExportProvider {
   }
 
   list(): string[] {
-    const { volume, live } = this.#options;
+    const { live } = this;
+    const { volume } = this.#options;
     const snapshots = this.#ready().map(({ name }) => `${volume}@${name}`);
     return live ? [volume, ...snapshots] : snapshots;
   }
@@ -54,7 +55,8 @@ export class VolumeExports implements ExportProvider {
   }
 
   #openLive(): NbdExport {
-    const { volume, live } = this.#options;
+    const { live } = this;
+    const { volume } = this.#options;
     if (!live) {
       throw new UnderstudyError(
         'NotReady',

@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
@@ -323,6 +323,7 @@ export class VolumeManager implements VolumeService {
   async #apply(slot: VolumeSlot, { kind, record: asked }: VolumeChange, spec: VolumeSpec): Promise<void> {
     if (kind === 'live' && slot.running) return slot.host.call('changeLive', asked);
     if (kind === 'none' && slot.running) return;
+    if (kind === 'role' && slot.running && (await this.#changeRole(slot, spec))) return;
     if (kind === 'restart') await checkUnused(slot, 'changed in this way', this.#users);
     const stopped = await slot.stop();
     const where = this.#pools.folderOf(asked.pool, slot.volume);
@@ -337,6 +338,24 @@ export class VolumeManager implements VolumeService {
       record = changed;
     } finally {
       await slot.start(record);
+    }
+  }
+
+  /** @returns false if it could not be done under its layers, so that these have to be built anew */
+  async #changeRole(slot: VolumeSlot, spec: VolumeSpec): Promise<boolean> {
+    const { attached } = await slot.view();
+    if (attached) {
+      const what = `volume ${slot.volume} cannot change its role while it has clients of its live export`;
+      throw new UnderstudyError('InUse', `${what}; unmount or disconnect them first`);
+    }
+    try {
+      await slot.host.call('changeRole', spec);
+      return true;
+    } catch (error) {
+      const code = errorCode(error);
+      if (code === 'Conflict' || code === 'Invalid') throw error;
+      this.#log.error({ volume: slot.volume, error: errorMessage(error) }, 'its layers are built anew');
+      return false;
     }
   }
 

@@ -74,6 +74,8 @@ const recordSchema = z.object({
     preparedEpoch: z.number().int().positive().optional(),
     /** Where an orderly stop left the stream of an asynchronous mirror. */
     stream: z.object({ id: z.string(), position: z.number().int().min(0) }).optional(),
+    /** It was the primary of this epoch, and what it had then has not been overwritten since. */
+    formerEpoch: z.number().int().positive().optional(),
   }),
   /** Its files have been made: one that is missing from now on is lost, and is not made anew. */
   created: z.boolean(),

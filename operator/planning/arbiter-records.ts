@@ -43,7 +43,11 @@ export function renewedRecord(record: ArbiterRecord, epoch: number): ArbiterReco
 /** Someone has looked at what a copy had written alone, and gives it up. */
 export function discardedRecord(record: ArbiterRecord, copy: string): ArbiterRecord {
   const divergent = record.divergent.filter((name) => name !== copy);
-  return { ...record, revision: record.revision + 1, divergent };
+  const superseded = [
+    ...(record.superseded ?? []).filter(({ name }) => name !== copy),
+    { name: copy, epoch: record.epoch },
+  ];
+  return { ...record, revision: record.revision + 1, divergent, superseded };
 }
 
 /** Whether the record says that this copy holds every write that is acknowledged, in the record's own epoch. */
@@ -54,6 +58,15 @@ export function isInSync(record: ArbiterRecord | undefined, copy: string): boole
   );
 }
 
+/**
+ * Whether a copy that was the primary until this epoch has nothing acknowledged that its successors lack. One of which the
+ * record never knew, or which was followed by a copy that may miss something, may have.
+ */
+export function isSuperseded({ superseded, divergent }: ArbiterRecord, copy: string, epoch: number): boolean {
+  if (divergent.includes(copy)) return false;
+  return superseded?.some((entry) => entry.name === copy && epoch <= entry.epoch) ?? false;
+}
+
 /** Where the agents find the record. */
 export function arbiterKeyOf({ metadata }: PrimaryVolume): string {
   return `${metadata.namespace}/${metadata.name}`;
@@ -61,5 +74,9 @@ export function arbiterKeyOf({ metadata }: PrimaryVolume): string {
 
 function next(record: ArbiterRecord, { node, copy }: Place, epoch: number, lost: readonly string[]): ArbiterRecord {
   const divergent = [...new Set([...record.divergent, ...lost])].filter((name) => name !== copy).sort();
-  return { revision: record.revision + 1, epoch, since: epoch, node, copy, copies: [], divergent };
+  const known = (record.superseded ?? []).filter(({ name }) => name !== copy && name !== record.copy);
+  const followed =
+    lost.includes(record.copy) || record.copy === copy ? [] : [{ name: record.copy, epoch: record.epoch }];
+  const superseded = [...known, ...followed].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return { revision: record.revision + 1, epoch, since: epoch, node, copy, copies: [], superseded, divergent };
 }

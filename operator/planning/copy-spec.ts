@@ -44,6 +44,7 @@ export function changedCopySpec(
     readonly size?: number;
     readonly arbiterKey?: string | undefined;
     readonly acceptDataLoss?: boolean | undefined;
+    readonly cutReaders?: boolean | undefined;
     readonly buffer?: BufferField;
     readonly mirrors: readonly MirrorSpec[];
     readonly onLoss: 'suspend' | 'continue';
@@ -63,6 +64,7 @@ export function changedCopySpec(
     onLoss: change.onLoss,
     ...optionalPeers(volume),
     ...(change.arbiterKey === undefined ? {} : { arbiterKey: change.arbiterKey }),
+    ...(change.cutReaders ? { readers: 'disconnect' as const } : {}),
     ...(change.acceptDataLoss ? { acceptDataLoss: true } : {}),
   };
 }

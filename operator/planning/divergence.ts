@@ -1,5 +1,6 @@
 import type { Finding } from '../resources/conditions.ts';
 import { discardAnnotation } from '../resources/group.ts';
+import { isSuperseded } from './arbiter-records.ts';
 import { listNames } from './findings.ts';
 import type { MirrorFact } from './mirror-facts.ts';
 import type { PrimaryFact } from './primary.ts';
@@ -8,8 +9,9 @@ import type { PrimaryFact } from './primary.ts';
 const formerPrefix = 'former-epoch-';
 
 /** Writes that only copies have which are not the primary: acknowledged ones, and what was kept of others. */
-export function divergenceFindings({ record }: PrimaryFact, facts: readonly MirrorFact[]): Finding[] {
-  const { divergent } = record;
+export function divergenceFindings(primary: PrimaryFact, facts: readonly MirrorFact[]): Finding[] {
+  const { record } = primary;
+  const divergent = divergentCopies(primary, facts);
   const kept = facts.flatMap(({ name, placed, view }) =>
     (view?.snapshots ?? [])
       .filter((snapshot) => snapshot.name.startsWith(formerPrefix))
@@ -27,4 +29,13 @@ export function divergenceFindings({ record }: PrimaryFact, facts: readonly Mirr
     findings.push({ type: 'FormerContentKept', status: 'True', reason: 'SnapshotTaken', message });
   }
   return findings;
+}
+
+/** Those that the record names, and those that turn up as primaries of older epochs of which it knows nothing good. */
+export function divergentCopies({ record }: PrimaryFact, facts: readonly MirrorFact[]): string[] {
+  const found = facts.filter(
+    ({ name, standing, view }) =>
+      standing === 'former' && view !== undefined && !isSuperseded(record, name, view.epoch),
+  );
+  return [...new Set([...record.divergent, ...found.map(({ name }) => name)])].sort();
 }

@@ -5,6 +5,7 @@ import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volu
 import { type StandbyMirrorSpec, type StandbyMirrorStatus, standbyMirrors } from '../resources/standby-mirror.ts';
 import { acceptedPart, describeViolations } from '../resources/validate-spec.ts';
 import { type AgentAction, failureOf } from './actions.ts';
+import { isSuperseded } from './arbiter-records.ts';
 import { changedCopySpec, isAsSpecified, newCopySpec } from './copy-spec.ts';
 import { notReady, notReadyAfter } from './findings.ts';
 import { type MirrorContext, type MirrorFact, unsupported } from './mirror-facts.ts';
@@ -74,7 +75,7 @@ function planReturn(fact: MirrorFact, volume: PrimaryVolume, { world, primary }:
   const { placed, view, name } = fact;
   if (placed === undefined || view === undefined || primary === undefined) return volumeNotReady(volume);
   const was = `its copy on node ${placed.node} was the primary in epoch ${view.epoch}`;
-  if (primary.record.divergent.includes(name)) {
+  if (!isSuperseded(primary.record, name, view.epoch)) {
     return says(
       'SplitBrain',
       `${was} and may have acknowledged writes that the primary does not have; it is left as it is`,

@@ -15,7 +15,7 @@ import { acceptedPart, describeViolations } from '../resources/validate-spec.ts'
 import type { AgentAction } from './actions.ts';
 import { discardedRecord, firstRecord } from './arbiter-records.ts';
 import { claimFindings, claimStatus, standingClaimReasons } from './claim-status.ts';
-import { divergenceFindings } from './divergence.ts';
+import { divergenceFindings, divergentCopies } from './divergence.ts';
 import { failoverReadyFinding } from './failover-candidates.ts';
 import { notReady } from './findings.ts';
 import { type MirrorContext, type MirrorFact, mirrorFacts } from './mirror-facts.ts';
@@ -158,7 +158,7 @@ function planOneVolume(
   }
   const setup = planPrimary(world, volume, spec.ok ? spec.value : undefined, primary, mirrors);
   const failover = planFailover(world, volume, primary, mirrors);
-  const discard = planDiscard(volume, primary);
+  const discard = planDiscard(volume, primary, mirrors);
   const findings = [
     spec.ok ? primaryFinding(volume, primary) : invalid(spec.violations),
     protectedFinding(primary, mirrors),
@@ -241,10 +241,15 @@ function swapped(
   return { arbiter: record, node: record.node, epoch: record.epoch, ...(pool === undefined ? {} : { pool }) };
 }
 
-function planDiscard(volume: PrimaryVolume, { record, trouble }: PrimaryFact): ArbiterRecord | undefined {
+function planDiscard(
+  volume: PrimaryVolume,
+  primary: PrimaryFact,
+  mirrors: readonly MirrorFact[],
+): ArbiterRecord | undefined {
   const copy = volume.metadata.annotations?.[discardAnnotation];
-  if (copy === undefined || trouble !== undefined || !record.divergent.includes(copy)) return undefined;
-  return discardedRecord(record, copy);
+  if (copy === undefined || primary.trouble !== undefined || !divergentCopies(primary, mirrors).includes(copy))
+    return undefined;
+  return discardedRecord(primary.record, copy);
 }
 
 function unplaced(world: VolumeWorld, volume: PrimaryVolume, finding: Finding): PrimaryVolumeStatus {

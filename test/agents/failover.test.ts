@@ -177,6 +177,32 @@ test('the primary hangs longer than every timeout, and wakes: it acknowledges no
   expect(await successor.missingOn(second)).toEqual([]);
 });
 
+test('a backup that reads a snapshot on the standby goes on while that becomes the primary', async () => {
+  const name = (await object()).status?.volume ?? '';
+  const writer = new RecordingWriter(await connect('node-a'));
+  writer.start();
+  await acknowledged(writer, 20);
+  const taken = await fetch(`http://${agent('node-a').apiAddress}/v1/volumes/${name}/snapshots/s`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ mirror: 'standby' }),
+  });
+  expect(taken.status).toBe(201);
+  const [standby] = await agent('node-b').volumes();
+  const reader = await NbdTestClient.connect(standby?.nbd ?? '', { exportName: `${name}@s` });
+  clients.push(reader);
+  const before = await reader.read(0, 1024 * 1024);
+  await acknowledged(writer, 20);
+  await agent('node-a').kill();
+  await writer.ended;
+  await primaryOn('node-b');
+  const successor = writer.continueOn(await connect('node-b'));
+  successor.start();
+  await acknowledged(successor, 50);
+  expect((await reader.read(0, 1024 * 1024)).equals(before)).toBe(true);
+  await successor.stop();
+});
+
 test('the arbiter is away when the standby is lost: writes wait, and go on with its grant', async () => {
   const writer = new RecordingWriter(await connect('node-a'));
   writer.start();

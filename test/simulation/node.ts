@@ -4,7 +4,15 @@ import type { StorageDirectory } from '../../agent/core/storage.ts';
 import type { Arbiter } from '../../agent/mirror/arbiter.ts';
 import type { MirrorDevice } from '../../agent/mirror/mirror-device.ts';
 import type { MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
-import { changeLive, closeCopy, type OpenedCopy, openCopy, refuseMirror } from '../../agent/volume/open-copy.ts';
+import {
+  type CopyOptions,
+  changeLive,
+  changeRole,
+  closeCopy,
+  type OpenedCopy,
+  openCopy,
+  refuseMirror,
+} from '../../agent/volume/open-copy.ts';
 import { planChange } from '../../agent/volume/volume-change.ts';
 import { loadRecord, saveRecord, type VolumeRecord } from '../../agent/volume/volume-record.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
@@ -141,7 +149,7 @@ export class SimulatedNode {
     this.bufferTrouble = false;
   }
 
-  /** PUT of the volume, as the agent does it: stop, decide, write down, start. */
+  /** PUT of the volume, as the agent does it: in place, or else stop, decide, write down, start. */
   put(spec: VolumeSpec): Promise<void> {
     return this.#inTurn(async () => {
       const { trace } = this.#options;
@@ -149,6 +157,7 @@ export class SimulatedNode {
       if (asked.kind === 'none' && this.copy) return;
       trace.note(this.name, `put ${spec.role} of epoch ${spec.epoch}: ${asked.kind}`);
       if (asked.kind === 'live' && this.copy) return changeLive(this.copy, asked.record);
+      if (asked.kind === 'role' && this.copy) return this.#changeRole(this.copy, spec);
       const synced = this.copy !== undefined;
       if (this.copy) await this.#stop(this.copy);
       const { record } = planChange(volumeName, await this.#currentRecord(), spec);
@@ -230,12 +239,44 @@ export class SimulatedNode {
     refuseMirror(connection, copy.store, copy.stack, log, scope.clock);
   }
 
+  /** What is below stays open. */
+  async #changeRole(copy: OpenedCopy, spec: VolumeSpec): Promise<void> {
+    const { life } = this;
+    this.copy = undefined;
+    this.life = undefined;
+    let image = this.image();
+    const { role, refused } = await changeRole(this.#copyOptions(copy.store.record), copy, (record) => {
+      this.#options.history.ended(this.name, life, false);
+      image = this.image();
+      return planChange(volumeName, record, spec).record;
+    });
+    this.copy = { ...copy, role };
+    const { record } = copy.store;
+    this.#options.trace.note(this.name, `is ${record.role} in epoch ${record.epoch}`);
+    if (role.kind === 'primary') {
+      this.life = this.#options.history.started(this.name, record.epoch, this.#lives, image, true);
+      this.#options.onLife(this.life);
+    }
+    if (refused !== undefined) throw refused;
+  }
+
   async #open(record: VolumeRecord, synced: boolean): Promise<void> {
-    const { history, network, timing, trace, newId, arbiter, variant } = this.#options;
-    const { scope } = this;
+    const { history, trace } = this.#options;
     const image = this.image();
+    const copy = await openCopy(this.#copyOptions(record));
+    this.copy = copy;
+    trace.note(this.name, `is ${record.role} in epoch ${record.epoch}`);
+    if (copy.role.kind === 'primary') {
+      this.life = history.started(this.name, record.epoch, this.#lives, image, synced);
+      this.#options.onLife(this.life);
+    }
+  }
+
+  #copyOptions(record: VolumeRecord): CopyOptions {
+    const { network, timing, trace, newId, arbiter, variant } = this.#options;
+    const { scope } = this;
     const granted = arbiter?.(scope);
-    const copy = await openCopy({
+    return {
       record,
       folders: {
         data: this.#directory(record.role),
@@ -249,13 +290,7 @@ export class SimulatedNode {
       log: traceLog(trace, this.name, scope),
       newId,
       arbiter: granted && (variant.arbiter?.(granted) ?? granted),
-    });
-    this.copy = copy;
-    trace.note(this.name, `is ${record.role} in epoch ${record.epoch}`);
-    if (copy.role.kind === 'primary') {
-      this.life = history.started(this.name, record.epoch, this.#lives, image, synced);
-      this.#options.onLife(this.life);
-    }
+    };
   }
 
   #cannotStart(error: unknown, created: boolean): void {

@@ -28,6 +28,13 @@ export const arbiterRecordSchema = z.object({
   copies: z
     .array(arbitratedCopySchema)
     .meta({ description: 'The other copies, as far as something was agreed of them.' }),
+  superseded: z
+    .array(z.object({ name: z.string(), epoch: epochField('The last epoch in which it was the primary.') }))
+    .optional()
+    .meta({
+      description:
+        'Copies that were the primary, and were followed by one that held all they had acknowledged: they return by themselves.',
+    }),
   divergent: z.array(z.string()).meta({
     description:
       'Copies that may have acknowledged writes which the primary does not have; nothing is copied over them.',

@@ -69,6 +69,8 @@ export const volumeSpecSchema = z.strictObject({
    * only a standby that is clean and consistent is promoted.
    */
   acceptDataLoss: z.boolean().default(false),
+  /** What becomes of those who read snapshots of the copy when its role changes: they go on, or are cut off. */
+  readers: z.enum(['keep', 'disconnect']).default('keep'),
 });
 
 export const mirrorStateSchema = z.enum(['Connecting', 'Resyncing', 'InSync', 'Outdated', 'Fenced', 'Lagging']);

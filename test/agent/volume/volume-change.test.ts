@@ -95,7 +95,7 @@ describe('promotion', () => {
 
   test('a prepared, clean and consistent standby becomes primary', () => {
     const { kind, record } = planChange('v', standby({ preparedEpoch: 4 }), wanted);
-    expect(kind).toBe('restart');
+    expect(kind).toBe('role');
     expect(record).toMatchObject({ role: 'primary', epoch: 4 });
   });
 

@@ -347,6 +347,23 @@ test('a node that is drained hands its primaries over when nobody uses them', as
   expect(record()).toMatchObject({ epoch: 2, node: 'node-b' });
 });
 
+test('a copy that was promoted by hand, and of which the record never knew, does not return by itself', async () => {
+  await mirrored();
+  world.createMirror('third', { nodeName: 'node-c' });
+  await settleAgain();
+  for (const [node, epoch] of [
+    ['node-b', 2],
+    ['node-c', 3],
+  ] as const) {
+    await agent(node).prepare(world.agentVolume, epoch);
+    await agent(node).putVolume(world.agentVolume, { ...copy(node).spec, role: 'primary', epoch });
+  }
+  await settleAgain();
+  expect(record()).toMatchObject({ epoch: 3, node: 'node-c' });
+  expect(copy('node-b').spec).toMatchObject({ role: 'primary', epoch: 2 });
+  expect(world.message('SplitBrain')).toMatch(/standby may have acknowledged/);
+});
+
 test('a record restored from before the epoch follows the primary, and trusts no copy', async () => {
   await mirrored();
   const old = world.volume;

@@ -296,7 +296,7 @@ test('invariant 9: whatever happened, what is planned can be done, and then noth
       expect(await planned()).toEqual([]);
       checkChanges();
     }),
-    { numRuns: 150 },
+    { numRuns: 300 },
   );
 });
 
