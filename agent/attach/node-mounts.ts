@@ -18,6 +18,7 @@ import type { MountView, SnapshotMount, VolumeMount } from '../api/contract/moun
 import { KeyedLock } from '../core/keyed-lock.ts';
 import type { StorageDirectory } from '../core/storage.ts';
 import type { MountService } from '../volume/mount-service.ts';
+import type { MountedSnapshots } from '../volume/snapshot-users.ts';
 import { AttachmentJournal, type AttachmentRecord, type MountRecord } from './attachment-journal.ts';
 import { Attachments } from './attachments.ts';
 import type { Commands } from './commands.ts';
@@ -59,7 +60,7 @@ const upkeepIntervalMs = 2_000;
 type Wanted = Pick<MountRecord, 'volume' | 'mount' | 'kind' | 'target' | 'readOnly' | 'options'> &
   Partial<Pick<MountRecord, 'snapshot' | 'fsType'>>;
 
-export class NodeMounts implements MountService, Quiescer {
+export class NodeMounts implements MountService, MountedSnapshots, Quiescer {
   readonly #journal: AttachmentJournal;
   readonly #attachments: Attachments;
   readonly #staging: Staging;
@@ -182,6 +183,15 @@ export class NodeMounts implements MountService, Quiescer {
     return this.#lock.run(volume, async () => {
       for (const record of this.#journal.attachments) {
         if (record.volume === volume && !record.scratch) await this.#teardown.attachment(record);
+      }
+    });
+  }
+
+  /** Takes the snapshots of a volume away from whoever has them mounted: a backup that is to end gets errors. */
+  takeSnapshotsAway(volume: string): Promise<void> {
+    return this.#lock.run(volume, async () => {
+      for (const record of this.#journal.attachments) {
+        if (record.volume === volume && record.scratch) await this.#teardown.attachment(record);
       }
     });
   }

@@ -253,6 +253,8 @@ export class VolumeEngine {
         `volume ${this.record.volume}: this copy is inconsistent until its resync is done`,
       );
     }
+    // A copy that is becoming something else is consistent only if it is in its new role.
+    this.#opened('snapshotted');
     const take = () => takeOn(this.#stack.cow, this.record.volume, barrier);
     // A standby has promised its primary that it holds what still waits in front of its mirrors.
     return this.#role.kind === 'standby' && this.#role.mirror ? this.#role.mirror.inOrder(take) : take();

@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import { type Clock, delay } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
@@ -15,6 +15,8 @@ import type { VolumeStatistics } from './operation-statistics.ts';
 import { type Pool, Pools } from './pools.ts';
 import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
 import {
+  type MountedSnapshots,
+  noMountedSnapshots,
   noSnapshotUsers,
   refuseWhileUsed,
   type SnapshotUsers,
@@ -42,6 +44,9 @@ export interface VolumeManagerOptions {
   readonly resyncBytesPerSecond?: number | undefined;
 }
 
+/** How long mounted snapshots may take to be taken away. */
+const takeAwayMs = 10_000;
+
 /** What attaching a volume needs to know. */
 export interface ExportLocation {
   readonly socket: string;
@@ -68,10 +73,12 @@ export class VolumeManager implements VolumeService {
   readonly #changes = new KeyedLock();
   readonly #snapshots: SnapshotRequests;
   readonly #slotOptions: SlotOptions;
+  readonly #clock: Clock;
   readonly #log: Log;
   /** From where a standby's writes came last. */
   readonly #primaries = new Map<string, string>();
   #users = noSnapshotUsers;
+  #mounted = noMountedSnapshots;
   #listener: MirrorListener | undefined;
   /** Resolves when every volume that was found at the start is running or has failed. */
   recovered: Promise<void> = Promise.resolve();
@@ -79,6 +86,7 @@ export class VolumeManager implements VolumeService {
   private constructor(options: VolumeManagerOptions) {
     const { pools, nbdDirectory, tls, timing = defaultTiming, arbiter, resyncBytesPerSecond, log } = options;
     this.#pools = new Pools(pools);
+    this.#clock = options.clock;
     this.#log = log;
     this.#snapshots = new SnapshotRequests(options.clock);
     this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, arbiter, resyncBytesPerSecond, log };
@@ -115,6 +123,11 @@ export class VolumeManager implements VolumeService {
   /** Snapshots that these use are not deleted, and their views say so. */
   useSnapshotUsers(users: SnapshotUsers): void {
     this.#users = users;
+  }
+
+  /** Readers that are to end have their mounts taken away through this from now on. */
+  useMountedSnapshots(mounted: MountedSnapshots): void {
+    this.#mounted = mounted;
   }
 
   /** The address from which the primary of a standby here last linked to it, for people. */
@@ -323,8 +336,10 @@ export class VolumeManager implements VolumeService {
   async #apply(slot: VolumeSlot, { kind, record: asked }: VolumeChange, spec: VolumeSpec): Promise<void> {
     if (kind === 'live' && slot.running) return slot.host.call('changeLive', asked);
     if (kind === 'none' && slot.running) return;
+    const readersEnd = spec.readers === 'disconnect' && (await slot.record()).role !== spec.role;
+    if (readersEnd) await this.#takeSnapshotsAway(slot.volume);
     if (kind === 'role' && slot.running && (await this.#changeRole(slot, spec))) return;
-    if (kind === 'restart') await checkUnused(slot, 'changed in this way', this.#users);
+    if (kind === 'restart') await checkUnused(slot, 'changed in this way', readersEnd ? undefined : this.#users);
     const stopped = await slot.stop();
     const where = this.#pools.folderOf(asked.pool, slot.volume);
     const folder = await DiskDirectory.open(where);
@@ -339,6 +354,14 @@ export class VolumeManager implements VolumeService {
     } finally {
       await slot.start(record);
     }
+  }
+
+  /** What cannot be taken away in time must not hold up whoever is to write here. */
+  async #takeSnapshotsAway(volume: string): Promise<void> {
+    const taken = this.#mounted.takeSnapshotsAway(volume).catch((error: unknown) => {
+      this.#log.warn({ volume, error: errorMessage(error) }, 'mounted snapshots could not be taken away');
+    });
+    await Promise.race([taken, delay(this.#clock, takeAwayMs)]);
   }
 
   /** @returns false if it could not be done under its layers, so that these have to be built anew */
@@ -371,9 +394,11 @@ export class VolumeManager implements VolumeService {
   }
 }
 
-/** @throws UnderstudyError InUse while anybody uses the live volume or one of its snapshots */
-async function checkUnused(slot: VolumeSlot, what: string, users: SnapshotUsers): Promise<void> {
-  const { attached, snapshots } = withSnapshotUsers(users, await slot.view());
+/** @throws UnderstudyError InUse while anybody uses the live volume or, unless that does not matter, one of its snapshots */
+async function checkUnused(slot: VolumeSlot, what: string, users: SnapshotUsers | undefined): Promise<void> {
+  const view = await slot.view();
+  const { attached } = view;
+  const { snapshots } = users === undefined ? { snapshots: [] } : withSnapshotUsers(users, view);
   const read = snapshots.filter(({ readers, usedBy }) => readers > 0 || usedBy).map((snapshot) => snapshot.name);
   if (!attached && read.length === 0) return;
   const who = attached ? 'clients of its live export' : `readers of its snapshots ${read.join(', ')}`;

@@ -23,16 +23,16 @@ export function followedRecord(record: ArbiterRecord, place: Place, epoch: numbe
 
 /**
  * Another primary: every other copy counts as Outdated from here on, because nothing is said of it in this epoch (rule 1).
- * `lossAccepted`: the new primary may miss what the old one has acknowledged.
+ * `lossAccepted`: the new primary may miss what the old one has acknowledged. `readersEnd`: nobody reads on.
  */
 export function promotedRecord(
   record: ArbiterRecord,
   place: Place,
   epoch: number,
-  lossAccepted: boolean,
+  { lossAccepted, readersEnd }: { readonly lossAccepted: boolean; readonly readersEnd: boolean },
 ): ArbiterRecord {
   const promoted = next(record, place, epoch, lossAccepted ? [record.copy] : []);
-  return lossAccepted ? { ...promoted, lossAccepted } : promoted;
+  return { ...promoted, ...(lossAccepted ? { lossAccepted } : {}), ...(readersEnd ? { readersEnd } : {}) };
 }
 
 /** A newer epoch for the same primary, so that a standby that was prepared in vain takes part again. */

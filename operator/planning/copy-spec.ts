@@ -44,7 +44,7 @@ export function changedCopySpec(
     readonly size?: number;
     readonly arbiterKey?: string | undefined;
     readonly acceptDataLoss?: boolean | undefined;
-    readonly cutReaders?: boolean | undefined;
+    readonly readersEnd?: boolean | undefined;
     readonly buffer?: BufferField;
     readonly mirrors: readonly MirrorSpec[];
     readonly onLoss: 'suspend' | 'continue';
@@ -64,7 +64,7 @@ export function changedCopySpec(
     onLoss: change.onLoss,
     ...optionalPeers(volume),
     ...(change.arbiterKey === undefined ? {} : { arbiterKey: change.arbiterKey }),
-    ...(change.cutReaders ? { readers: 'disconnect' as const } : {}),
+    ...(change.readersEnd ? { readers: 'disconnect' as const } : {}),
     ...(change.acceptDataLoss ? { acceptDataLoss: true } : {}),
   };
 }

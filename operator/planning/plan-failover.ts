@@ -1,6 +1,6 @@
 import type { ArbiterRecord } from '../../agent/api/contract/arbiter-record.ts';
 import type { Finding } from '../resources/conditions.ts';
-import { findCondition } from '../resources/conditions.ts';
+import { findCondition, kubeTime } from '../resources/conditions.ts';
 import { parseDurationMs } from '../resources/duration.ts';
 import { acceptLossAnnotation, promoteAnnotation } from '../resources/group.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
@@ -101,7 +101,7 @@ function planAutomatic(
     const seconds = Math.ceil(leftMs / 1000);
     return waiting('WaitingForDelay', `the copy on node ${best.node} is promoted in about ${seconds} s`);
   }
-  return promote(world, volume, primary, best, candidates, false);
+  return promote(world, volume, primary, best, candidates, { loss });
 }
 
 /** Since the condition has been there; before it has been written down, no time has passed. */
@@ -136,11 +136,11 @@ function planOrdered(
     if (obstacle !== undefined) return waiting('WaitingForSync', `${candidate.fact.name}: ${obstacle}`);
     return planned(world, volume, primary, candidate, candidates);
   }
-  if (obstacle === undefined) return promote(world, volume, primary, candidate, candidates, false);
+  if (obstacle === undefined) return promote(world, volume, primary, candidate, candidates, { loss });
   const confirmed = volume.metadata.annotations?.[acceptLossAnnotation] === confirmation(primary);
   if (!confirmed || !candidate.view.consistent)
     return waiting('MayLoseWrites', `${candidate.fact.name}: ${obstacle}. ${forceHint(primary)}`);
-  return promote(world, volume, primary, candidate, candidates, true);
+  return promote(world, volume, primary, candidate, candidates, { loss, lossAccepted: true });
 }
 
 /** Names whose writes may be lost, and when: it can be used for nothing else (rule 6). */
@@ -165,7 +165,7 @@ function planned(
 ): FailoverPlan {
   if (viewOf(primary.observation)?.attached === true)
     return waiting('WaitingForConsumers', `the volume is in use on node ${primary.node}; it moves when nobody uses it`);
-  return promote(world, volume, primary, candidate, candidates, false);
+  return promote(world, volume, primary, candidate, candidates, {});
 }
 
 /** A node that has been cordoned and has no consumer of the volume left hands it over. */
@@ -192,12 +192,11 @@ function promote(
   primary: PrimaryFact,
   candidate: Candidate,
   candidates: readonly Candidate[],
-  lossAccepted: boolean,
+  { loss, lossAccepted = false }: { readonly loss?: PrimaryLoss; readonly lossAccepted?: boolean },
 ): FailoverPlan {
-  const { node, fact, view, spec } = candidate;
-  const readers = view.snapshots.filter((snapshot) => snapshot.readers > 0).map(({ name }) => name);
-  if (spec.failover.duringBackup === 'Finish' && readers.length > 0)
-    return waiting('WaitingForBackup', `snapshots on node ${node} are being read: ${listNames(readers)}`);
+  const { node, fact, spec } = candidate;
+  const backup = backupToFinish(world, volume, primary, candidate, loss);
+  if (backup !== undefined) return waiting('WaitingForBackup', backup);
   const epoch = epochFor(primary, candidate, candidates);
   const action: AgentAction = { type: 'prepare-volume', node, volume: agentVolumeName(volume), epoch };
   const outcome = world.outcomes.get(actionKey(action));
@@ -212,8 +211,31 @@ function promote(
       'MayLoseWrites',
       `prepared, the copy on node ${node} may miss acknowledged writes. ${forceHint(primary)}`,
     );
-  const record = promotedRecord(primary.record, { node, copy: fact.name }, epoch, lossAccepted && !holdsAll);
+  const record = promotedRecord(primary.record, { node, copy: fact.name }, epoch, {
+    lossAccepted: lossAccepted && !holdsAll,
+    readersEnd: spec.failover.duringBackup === 'Abort',
+  });
   return { ...waiting('Promoting', `node ${node} becomes the primary of epoch ${epoch}`), record };
+}
+
+/** With `Finish`, who reads the copy is waited for: without end while the primary works, since then nothing is down by it. */
+function backupToFinish(
+  world: VolumeWorld,
+  volume: PrimaryVolume,
+  { record }: PrimaryFact,
+  { node, view, spec }: Candidate,
+  loss: PrimaryLoss | undefined,
+): string | undefined {
+  const { duringBackup, after, finishWithin } = spec.failover;
+  const read = view.snapshots.filter(({ readers, usedBy }) => readers > 0 || usedBy !== undefined);
+  // Once it has been prepared, its primary has to do without it: then there is nothing to wait for any more.
+  const begun = (view.prepared ?? 0) > record.epoch;
+  if (duringBackup !== 'Finish' || read.length === 0 || begun) return undefined;
+  const what = `snapshots on node ${node} are being read: ${listNames(read.map(({ name }) => name))}`;
+  if (loss === undefined) return what;
+  const lostMs = Date.parse(world.now) - lostForMs(world, volume);
+  const untilMs = lostMs + parseDurationMs(after) + parseDurationMs(finishWithin);
+  return Date.parse(world.now) < untilMs ? `${what}; waits for them until ${kubeTime(untilMs)}` : undefined;
 }
 
 /** Above everything that anybody has seen; the one it has been prepared for already, if that is. */

@@ -85,7 +85,7 @@ function wantedSpec(
     role: 'primary',
     epoch: primary.due === undefined ? view.epoch : primary.record.epoch,
     arbiterKey: arbitrated ? arbiterKeyOf(volume) : undefined,
-    cutReaders: primary.due === 'promotion' && duringBackupOf(primary, mirrors) === 'Abort',
+    readersEnd: primary.due === 'promotion' && primary.record.readersEnd === true,
     acceptDataLoss: primary.due === 'promotion' && primary.record.lossAccepted === true,
     size: size.bytes,
     buffer: primary.due === undefined ? primaryBuffer(spec, primary, mirrors) : undefined,
@@ -106,11 +106,6 @@ function creation(
   if (spec === undefined || recorded?.state !== 'Pending' || isDeleting(volume)) return undefined;
   const { pool, epoch } = primary;
   return { spec: newCopySpec(volume, spec, { pool, role: 'primary', epoch, buffer: spec.buffer }), needed: true };
-}
-
-function duringBackupOf(primary: PrimaryFact, mirrors: readonly MirrorFact[]) {
-  const fact = mirrors.find(({ name }) => name === primary.copy);
-  return fact?.spec.ok ? fact.spec.value.failover.duringBackup : undefined;
 }
 
 function takesChanges(view: VolumeView): boolean {

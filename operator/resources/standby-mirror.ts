@@ -23,8 +23,11 @@ const failoverSchema = z.object({
   after: durationField('How long the primary must be lost before that.').default('30s'),
   duringBackup: z.enum(['Abort', 'Finish', 'Continue']).default('Continue').meta({
     description:
-      'What to do with backups that read this standby: abort them, let them finish first, or let them go on.',
+      'What becomes of backups that read this standby when it is to be the primary. Abort: they are ended. Finish: they are waited for. Continue: they go on.',
   }),
+  finishWithin: durationField(
+    'With Finish, how long backups are waited for while the primary is lost, beyond `after`; then they go on beside the new primary.',
+  ).default('10m'),
   evictPods: z
     .boolean()
     .default(false)

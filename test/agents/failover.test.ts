@@ -177,11 +177,9 @@ test('the primary hangs longer than every timeout, and wakes: it acknowledges no
   expect(await successor.missingOn(second)).toEqual([]);
 });
 
-test('a backup that reads a snapshot on the standby goes on while that becomes the primary', async () => {
+/** A snapshot on the standby, and a client that reads it there. */
+async function backup(): Promise<NbdTestClient> {
   const name = (await object()).status?.volume ?? '';
-  const writer = new RecordingWriter(await connect('node-a'));
-  writer.start();
-  await acknowledged(writer, 20);
   const taken = await fetch(`http://${agent('node-a').apiAddress}/v1/volumes/${name}/snapshots/s`, {
     method: 'PUT',
     headers: { 'content-type': 'application/json' },
@@ -191,6 +189,14 @@ test('a backup that reads a snapshot on the standby goes on while that becomes t
   const [standby] = await agent('node-b').volumes();
   const reader = await NbdTestClient.connect(standby?.nbd ?? '', { exportName: `${name}@s` });
   clients.push(reader);
+  return reader;
+}
+
+test('a backup that reads a snapshot on the standby goes on while that becomes the primary', async () => {
+  const writer = new RecordingWriter(await connect('node-a'));
+  writer.start();
+  await acknowledged(writer, 20);
+  const reader = await backup();
   const before = await reader.read(0, 1024 * 1024);
   await acknowledged(writer, 20);
   await agent('node-a').kill();
@@ -201,6 +207,16 @@ test('a backup that reads a snapshot on the standby goes on while that becomes t
   await acknowledged(successor, 50);
   expect((await reader.read(0, 1024 * 1024)).equals(before)).toBe(true);
   await successor.stop();
+});
+
+test('with duringBackup Abort the backup ends when the standby becomes the primary', async () => {
+  const failover = { policy: 'Automatic', after: '2s', duringBackup: 'Abort' };
+  await api.patch(standbyMirrors, { ...key, name: 'standby' }, { spec: { failover } });
+  const reader = await backup();
+  await reader.read(0, 4096);
+  await agent('node-a').kill();
+  await primaryOn('node-b');
+  await waitFor(() => reader.channel.socket.destroyed, { timeoutMs: patienceMs, what: 'the connection to be closed' });
 });
 
 test('the arbiter is away when the standby is lost: writes wait, and go on with its grant', async () => {

@@ -345,6 +345,23 @@ describe.skipIf(impossible)(`mounting${impossible ? ` (skipped: ${impossible})` 
     expect(await leftovers(directory)).toEqual([]);
   });
 
+  test('a snapshot is taken away from whoever reads it, and the live volume stays', async () => {
+    await mounts.mountVolume('vol', 'm', volumeMount());
+    await writeFile(join(directory, 'live', 'file'), 'content');
+    await mounts.unmount('vol', 'm');
+    source.copyToSnapshot('vol', 's');
+    await mounts.mountVolume('vol', 'm', volumeMount());
+    await mounts.mountSnapshot('vol', 's', 'backup', snapshotTarget());
+    const reader = await open(join(directory, 'snapshot'), 'r');
+    await mounts.takeSnapshotsAway('vol');
+    await reader.close();
+    expect((await mounts.list()).map(({ mount }) => mount)).toEqual(['m']);
+    await expect(readFile(join(directory, 'snapshot', 'file'))).rejects.toThrow();
+    expect(await readFile(join(directory, 'live', 'file'), 'utf8')).toBe('content');
+    await mounts.unmount('vol', 'm');
+    await waitFor(async () => (await leftovers(directory)).length === 0, { timeoutMs: 10_000 });
+  });
+
   test.each([
     ['that is fenced', undefined],
     ['of which there is a later epoch', { uid: 'uid-1', epoch: 2 }],

@@ -261,6 +261,9 @@ export class SimulatedAgent implements AgentClient {
     }
     const { arbiterKey = before.arbiterKey, peers = before.peers } = spec;
     if (spec.role === 'primary' && before.role === 'standby') volume.since = spec.epoch;
+    if (spec.role !== before.role && spec.readers === 'disconnect') {
+      for (const [snapshot, view] of volume.snapshots) volume.snapshots.set(snapshot, { ...view, readers: 0 });
+    }
     volume.spec = {
       ...spec,
       ...(arbiterKey === undefined ? {} : { arbiterKey }),

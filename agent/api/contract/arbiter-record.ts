@@ -43,6 +43,10 @@ export const arbiterRecordSchema = z.object({
     .boolean()
     .optional()
     .meta({ description: 'The promotion of this epoch was ordered although acknowledged writes may be lost by it.' }),
+  readersEnd: z.boolean().optional().meta({
+    description:
+      'With the promotion of this epoch those who read snapshots of that copy are ended (duringBackup Abort).',
+  }),
 });
 
 export type ArbiterRecord = z.output<typeof arbiterRecordSchema>;

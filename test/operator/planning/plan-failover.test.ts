@@ -332,6 +332,60 @@ describe('a backup that reads the standby', () => {
     await settleAgain();
     expect(world.condition('Promotion')).toBe(condition);
     expect(record()?.epoch).toBe(epoch);
+    expect(copy('node-b').snapshots.get('s')?.readers).toBe(1);
+  });
+
+  test('with duringBackup Finish is waited for as long as the mirror says, and then goes on', async () => {
+    await mirrored({ policy: 'Automatic', after: '30s', duringBackup: 'Finish', finishWithin: '5m' });
+    copy('node-b').snapshots.set('s', { ...reading, readers: 0, usedBy: ['backups/nightly'] });
+    await lose();
+    await later(31);
+    expect(world.message('Promotion')).toMatch(/waits for them until 2026-01-01T00:05:30Z/);
+    await later(298);
+    await settleAgain();
+    expect(record()?.epoch).toBe(1);
+    await later(2);
+    await settleAgain();
+    expect(copy('node-b').spec).toMatchObject({ role: 'primary', epoch: 2, readers: 'keep' });
+  });
+
+  test('with duringBackup Finish lets the promotion be made as soon as it has ended', async () => {
+    await mirrored({ policy: 'Automatic', after: '30s', duringBackup: 'Finish' });
+    copy('node-b').snapshots.set('s', reading);
+    await lose();
+    await later(60);
+    copy('node-b').snapshots.set('s', { ...reading, readers: 0 });
+    await settleAgain();
+    expect(record()?.epoch).toBe(2);
+  });
+
+  test('with duringBackup Finish is waited for without end while the primary works', async () => {
+    await mirrored({ policy: 'Manual', duringBackup: 'Finish', finishWithin: '1s' });
+    copy('node-b').snapshots.set('s', reading);
+    world.annotate({ [promoteAnnotation]: 'node-b' });
+    await later(0);
+    await later(3600);
+    expect(world.condition('Promotion')).toBe('False WaitingForBackup');
+  });
+
+  test('with duringBackup Abort is ended with the promotion, in both directions, and nothing else is', async () => {
+    await mirrored({ policy: 'Automatic', after: '30s', duringBackup: 'Abort' });
+    copy('node-b').snapshots.set('s', reading);
+    copy('node-a').snapshots.set('s', reading);
+    await lose();
+    await later(31);
+    await settleAgain();
+    expect(record()).toMatchObject({ epoch: 2, readersEnd: true });
+    expect(copy('node-b').snapshots.get('s')?.readers).toBe(0);
+    agent('node-a').down = false;
+    await settleAgain();
+    expect(copy('node-a').spec).toMatchObject({ role: 'standby', epoch: 2, readers: 'keep' });
+    copy('node-b').snapshots.set('s', reading);
+    world.annotate({ [promoteAnnotation]: 'node-a' });
+    await settleAgain();
+    expect(record()).toMatchObject({ epoch: 3, node: 'node-a', readersEnd: true });
+    expect(copy('node-a').snapshots.get('s')?.readers).toBe(0);
+    expect(copy('node-b').snapshots.get('s')?.readers).toBe(1);
   });
 });
 
