@@ -13,6 +13,7 @@ import { NodeLabelController } from './controllers/node-label-controller.ts';
 import { NodePoolController } from './controllers/node-pool-controller.ts';
 import { ProvisioningController } from './controllers/provisioning-controller.ts';
 import { routeChanges } from './controllers/routes.ts';
+import { ScheduleController } from './controllers/schedule-controller.ts';
 import { SnapshotController } from './controllers/snapshot-controller.ts';
 import { VolumeController } from './controllers/volume-controller.ts';
 import { type Result, WorkQueue } from './controllers/work-queue.ts';
@@ -90,6 +91,7 @@ function startQueues(context: ControllerContext, random: () => number, metrics: 
     pools: queue('node-pools', new NodePoolController(context)),
     volumes: queue('volumes', new VolumeController(context)),
     snapshots: queue('snapshots', new SnapshotController(context)),
+    schedules: queue('schedules', new ScheduleController(context)),
     bindings: queue('bindings', new BindingController(context)),
     nodeLabels: queue('node-labels', new NodeLabelController(context)),
     provisioning: queue('provisioning', new ProvisioningController(context)),

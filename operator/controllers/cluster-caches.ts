@@ -9,6 +9,7 @@ import { type NodePool, nodePools } from '../resources/node-pool.ts';
 import { type PrimaryVolume, primaryVolumes } from '../resources/primary-volume.ts';
 import type { Resource } from '../resources/resource.ts';
 import { type Snapshot, snapshots } from '../resources/snapshot.ts';
+import { type SnapshotSchedule, snapshotSchedules } from '../resources/snapshot-schedule.ts';
 import { type StandbyMirror, standbyMirrors } from '../resources/standby-mirror.ts';
 import {
   type PersistentVolume,
@@ -27,6 +28,7 @@ export class ClusterCaches {
   readonly volumes: ResourceCache<PrimaryVolume>;
   readonly mirrors: ResourceCache<StandbyMirror>;
   readonly snapshots: ResourceCache<Snapshot>;
+  readonly schedules: ResourceCache<SnapshotSchedule>;
   /** Those that were made of our objects. */
   readonly persistentVolumes: ResourceCache<PersistentVolume>;
   readonly claims: ResourceCache<PersistentVolumeClaim>;
@@ -48,12 +50,16 @@ export class ClusterCaches {
     this.volumes = follow(primaryVolumes);
     this.mirrors = follow(standbyMirrors);
     this.snapshots = follow(snapshots);
+    this.schedules = follow(snapshotSchedules);
     this.persistentVolumes = follow(persistentVolumes, { labelSelector: ownerUidLabel });
     this.claims = follow(persistentVolumeClaims);
     this.storageClasses = follow(storageClasses);
   }
 
-  /** Resolves when all of them have been listed; nodes are not waited for, their labels are all that is used of them. */
+  /**
+   * Resolves when what the others depend on has been listed. Nodes are not waited for, their labels are all that is used of
+   * them; nor schedules, so that in a cluster that does not have that kind yet everything else works.
+   */
   async synced(): Promise<void> {
     await Promise.all(this.#needed().map((cache) => cache.synced));
   }
@@ -90,6 +96,6 @@ export class ClusterCaches {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#needed(), this.nodes].map((cache) => cache.stop()));
+    await Promise.all([...this.#needed(), this.nodes, this.schedules].map((cache) => cache.stop()));
   }
 }

@@ -19,6 +19,7 @@ const harmless = new Set([
   'SourceNotReady',
   'WaitingForDependents',
   'Resizing',
+  'NotYet',
 ]);
 
 /** Conditions that only summarise what others, or other objects, tell already. */

@@ -7,8 +7,8 @@ import type { OperatorMetrics } from './metrics.ts';
 export type Result =
   /** Nothing until something changes. */
   | { readonly type: 'done' }
-  /** Look again after this time. */
-  | { readonly type: 'again'; readonly afterMs: number }
+  /** Look again after this time; spread, so that not all keys come at once, unless the moment matters. */
+  | { readonly type: 'again'; readonly afterMs: number; readonly exactly?: boolean }
   /** Something did not work; look again after a time that doubles with each failure. */
   | { readonly type: 'failed' };
 
@@ -117,7 +117,8 @@ export class WorkQueue {
   #schedule(key: string, result: Result): void {
     if (result.type === 'done') return;
     const delayMs = result.type === 'again' ? result.afterMs : this.#retryDelayMs(key);
-    const spreadMs = delayMs * (0.9 + this.#options.random() / 5);
+    const isExact = result.type === 'again' && result.exactly === true;
+    const spreadMs = isExact ? delayMs : delayMs * (0.9 + this.#options.random() / 5);
     this.#waiting.set(
       key,
       this.#options.clock.after(spreadMs, () => {

@@ -5,6 +5,7 @@ import { primaryVolumes } from './primary-volume.ts';
 import type { CustomResource, Resource } from './resource.ts';
 import { apiVersionOf } from './resource.ts';
 import { snapshots } from './snapshot.ts';
+import { snapshotSchedules } from './snapshot-schedule.ts';
 import { standbyMirrors } from './standby-mirror.ts';
 import { persistentVolumeClaims, persistentVolumes, storageClasses } from './storage-kinds.ts';
 
@@ -21,7 +22,13 @@ export type AnyCustomResource = Omit<CustomResource, 'spec' | 'rules' | 'immutab
   readonly immutable: readonly string[];
 };
 
-export const customResources: readonly AnyCustomResource[] = [nodePools, primaryVolumes, standbyMirrors, snapshots];
+export const customResources: readonly AnyCustomResource[] = [
+  nodePools,
+  primaryVolumes,
+  standbyMirrors,
+  snapshots,
+  snapshotSchedules,
+];
 
 const coreResources: readonly Resource[] = [
   namespaces,

@@ -28,3 +28,11 @@ export const ownerAnnotation = `${group}/owner`;
 
 /** On what was made for a claim of a StorageClass: the uid of that claim. */
 export const claimUidLabel = `${group}/claim-uid`;
+
+/** On a Snapshot that a SnapshotSchedule made: the uid of that, by which it knows its own, and its name, for people to select by. */
+export const scheduleUidLabel = `${group}/schedule-uid`;
+export const scheduleLabel = `${group}/schedule`;
+/** On such a Snapshot: the time of the schedule that it was made for, RFC 3339. */
+export const scheduledAtAnnotation = `${group}/scheduled-at`;
+/** Set to "true" on a Snapshot, no schedule removes it. */
+export const keepAnnotation = `${group}/keep`;

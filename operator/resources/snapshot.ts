@@ -6,7 +6,7 @@ import type { CustomObject } from './kube-object.ts';
 import type { CustomResource } from './resource.ts';
 import { exactlyOneRule, immutableRule } from './rules.ts';
 
-const sourceSchema = z.object({
+export const snapshotSourceSchema = z.object({
   mirror: objectNameField(
     'A StandbyMirror: the snapshot is taken on its standby and equals the primary at its barrier.',
   ).optional(),
@@ -29,7 +29,7 @@ const lullSchema = z.object({
     .meta({ description: 'What to do if it never comes: take the snapshot anyway, or fail.' }),
 });
 
-const consistencySchema = z.object({
+export const snapshotConsistencySchema = z.object({
   lull: lullSchema.optional().meta({ description: 'Wait for a stretch of quiet in the write stream first.' }),
   freeze: z
     .object({ timeout: durationField('For how long at most, up to one minute.').default('5s') })
@@ -38,8 +38,8 @@ const consistencySchema = z.object({
 });
 
 export const snapshotSpecSchema = z.object({
-  source: sourceSchema.meta({ description: 'What the snapshot is taken of.' }),
-  consistency: consistencySchema
+  source: snapshotSourceSchema.meta({ description: 'What the snapshot is taken of.' }),
+  consistency: snapshotConsistencySchema
     .prefault({})
     .meta({ description: 'What to wait for and to hold still. Without anything: the moment it is asked for.' }),
   retention: z

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import type { Clock } from '../../common/clock.ts';
 import { silentLog } from '../../common/log.ts';
 import { applyManifest } from '../../operator/kube/apply.ts';
 import { InMemoryKubeApi, type InMemoryOptions } from '../../operator/kube/in-memory-kube-api.ts';
@@ -24,19 +25,23 @@ import { waitFor } from './wait-for.ts';
 
 const timeoutMs = 20_000;
 
-/** An operator on an API in memory, with simulated agents on nodes that each have a pool "main" and a pool "buffer". */
+/** An operator (on the clock of the options) on an API in memory, with simulated agents on nodes that each have a pool "main" and a pool "buffer". */
 export class OperatorRig {
   readonly api: InMemoryKubeApi;
   readonly cluster: SimulatedCluster;
   #operator: Operator | undefined;
   readonly #namespace: string;
+  readonly #clock: Clock | undefined;
   #binder: SimulatedBinder | undefined;
 
-  constructor(options: InMemoryOptions & { readonly nodes?: readonly string[] } = {}) {
-    const { nodes = ['node-a', 'node-b', 'node-c'], ...inMemory } = options;
+  /** @param options `beside`: another rig, for a second operator on its API and its agents. */
+  constructor(options: InMemoryOptions & { readonly nodes?: readonly string[]; readonly beside?: OperatorRig } = {}) {
+    const { nodes = ['node-a', 'node-b', 'node-c'], beside, ...inMemory } = options;
     this.#namespace = 'shop';
-    this.api = new InMemoryKubeApi({ namespaces: ['default', 'shop'], ...inMemory });
-    this.cluster = new SimulatedCluster(Object.fromEntries(nodes.map((node) => [node, ['main', 'buffer']])));
+    this.#clock = options.clock;
+    this.api = beside?.api ?? new InMemoryKubeApi({ namespaces: ['default', 'shop'], ...inMemory });
+    const pools = Object.fromEntries(nodes.map((node) => [node, ['main', 'buffer']]));
+    this.cluster = beside?.cluster ?? new SimulatedCluster(pools);
   }
 
   /** @param agents the nodes whose agents it is told of; all of them by default. */
@@ -45,6 +50,7 @@ export class OperatorRig {
       api: this.api,
       agents: this.cluster.directory(agents),
       log: silentLog,
+      ...(this.#clock === undefined ? {} : { clock: this.#clock }),
       intervals: { transitionalMs: 20, idleMs: 40 },
     });
   }

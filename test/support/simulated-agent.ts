@@ -57,6 +57,8 @@ export class SimulatedCluster {
   arbiter:
     | ((node: string, question: ArbiterQuestion, state: 'InSync' | 'Outdated') => Promise<ArbiterAnswer>)
     | undefined;
+  /** The time of day at the agents, as far as it matters: when snapshots are taken. */
+  wallTime = () => '2026-01-02T03:04:05.678Z';
   /** Snapshots with a lull stay Waiting while this is true. */
   busy = false;
 
@@ -87,6 +89,8 @@ export class SimulatedAgent implements AgentClient {
   readonly volumes = new Map<string, SimulatedVolume>();
   /** Every change that was asked for, in order; for what must never be asked. */
   readonly changes: { readonly call: Call; readonly name: string; readonly spec?: VolumeSpecInput }[] = [];
+  /** The most snapshots that a volume ever had here. */
+  mostSnapshots = 0;
   /** Neither its API nor its mirror listener can be reached. */
   down = false;
   readonly #cluster: SimulatedCluster;
@@ -174,7 +178,7 @@ export class SimulatedAgent implements AgentClient {
         return waitingView(snapshot);
       }
       volume.waiting.delete(snapshot);
-      return take(holder, snapshot, request.freeze === undefined ? 'crash' : 'filesystem');
+      return this.#take(holder, snapshot, request.freeze === undefined ? 'crash' : 'filesystem');
     });
   }
 
@@ -200,9 +204,20 @@ export class SimulatedAgent implements AgentClient {
   releaseLull(name: string): void {
     const volume = this.volume(name);
     for (const [snapshot, mirror] of volume.waiting) {
-      take(mirror === undefined ? volume : this.#standby(name, volume, mirror), snapshot, 'crash');
+      this.#take(mirror === undefined ? volume : this.#standby(name, volume, mirror), snapshot, 'crash');
     }
     volume.waiting.clear();
+  }
+
+  #take(holder: SimulatedVolume, name: string, consistency: 'crash' | 'filesystem'): SnapshotView {
+    const view = take(holder, name, consistency, this.#cluster.wallTime());
+    for (const agent of this.#cluster.agents.values()) agent.#count();
+    return view;
+  }
+
+  #count(): void {
+    for (const { snapshots } of this.volumes.values())
+      this.mostSnapshots = Math.max(this.mostSnapshots, snapshots.size);
   }
 
   #call<Answer>(call: Call, answer: () => Answer): Answer {
@@ -386,7 +401,12 @@ function parseSpec(input: VolumeSpecInput): VolumeSpec {
   throw refusal('Invalid', spec.violations.map(({ message }) => message).join('; '));
 }
 
-function take(holder: SimulatedVolume, name: string, consistency: 'crash' | 'filesystem'): SnapshotView {
+function take(
+  holder: SimulatedVolume,
+  name: string,
+  consistency: 'crash' | 'filesystem',
+  takenAt: string,
+): SnapshotView {
   if (holder.spec.buffer === undefined) throw refusal('Conflict', 'it has no buffer');
   if (holder.snapshots.size >= holder.spec.buffer.maxSnapshots) {
     throw refusal('NoSpace', `it keeps ${holder.snapshots.size} snapshots already`);
@@ -395,7 +415,7 @@ function take(holder: SimulatedVolume, name: string, consistency: 'crash' | 'fil
     name,
     state: 'Ready',
     valid: true,
-    takenAt: '2026-01-02T03:04:05.678Z',
+    takenAt,
     size: holder.spec.size,
     consistency,
     bufferBytes: 8192,

@@ -29,6 +29,12 @@ export function snapshot(namespace: string, name: string, mirrorName: string, sp
   return custom('Snapshot', namespace, name, { source: { mirror: mirrorName }, ...spec });
 }
 
+/** A schedule of a mirror, each minute. */
+export function schedule(namespace: string, name: string, mirrorName: string, spec: object = {}): object {
+  const usual = { cron: '* * * * *', template: { source: { mirror: mirrorName } } };
+  return custom('SnapshotSchedule', namespace, name, { ...usual, ...spec });
+}
+
 /** What `kubectl apply -f -` takes. */
 export function manifest(...objects: object[]): string {
   return JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });

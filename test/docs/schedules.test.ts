@@ -1,0 +1,16 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { snapshotSchedules } from '../../operator/resources/snapshot-schedule.ts';
+import { validateSpec } from '../../operator/resources/validate-spec.ts';
+
+test('the example is a schedule that fits the mirror of the quick start', async () => {
+  const read = async (file: string) =>
+    parse(await readFile(path.join(import.meta.dirname, '../../examples', file), 'utf8')) as { spec: object };
+  const schedule = validateSpec(snapshotSchedules, (await read('schedule/schedule.yaml')).spec);
+  expect(schedule).toMatchObject({ ok: true, value: { template: { source: { mirror: 'data-standby' } } } });
+  const { keepLast = 0, hourly = 0, daily = 0 } = schedule.ok ? schedule.value.retention : {};
+  const mirror = (await read('quickstart/standby-mirror.yaml')) as { spec: { buffer: { maxSnapshots: number } } };
+  expect(keepLast + hourly + daily).toBeLessThanOrEqual(mirror.spec.buffer.maxSnapshots - 1);
+});
