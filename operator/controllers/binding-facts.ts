@@ -10,6 +10,7 @@ import {
   type WantedBinding,
 } from '../planning/bindings.ts';
 import { type BindingWorld, bindingFact, isGoing } from '../planning/plan-binding.ts';
+import { isUser } from '../planning/plan-eviction.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { pods } from '../resources/core-kinds.ts';
 import { ownerAnnotation, ownerKindLabel, ownerUidLabel } from '../resources/group.ts';
@@ -25,9 +26,6 @@ type Owner =
   | { readonly kind: 'PrimaryVolume'; readonly object: PrimaryVolume }
   | { readonly kind: 'StandbyMirror'; readonly object: StandbyMirror }
   | { readonly kind: 'Snapshot'; readonly object: Snapshot };
-
-/** Pods in these phases do not use their volumes any more. */
-const ended: readonly (string | undefined)[] = ['Succeeded', 'Failed'];
 
 /** Gathers what is known about the PersistentVolumes and claims of our objects. */
 export class BindingFacts {
@@ -136,8 +134,7 @@ export class BindingFacts {
     try {
       const { items } = await api.list(pods, { namespace });
       return items
-        .filter(({ status }) => !ended.includes(status?.phase))
-        .filter(({ spec }) => spec?.volumes?.some((volume) => volume.persistentVolumeClaim?.claimName === claim))
+        .filter((pod) => isUser(pod, claim))
         .map(({ metadata }) => metadata.name)
         .sort();
     } catch (error) {

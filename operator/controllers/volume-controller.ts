@@ -14,6 +14,7 @@ import { BindingFacts } from './binding-facts.ts';
 import type { ClusterCaches } from './cluster-caches.ts';
 import type { ControllerContext } from './controller-context.ts';
 import { ObjectWriter } from './object-writer.ts';
+import { evictPods } from './pod-eviction.ts';
 import type { Result } from './work-queue.ts';
 
 /** More rounds than any course of things takes: finalizer, placement, creation, link, status. */
@@ -57,7 +58,9 @@ export class VolumeController {
       const actions = notDoneYet(plan.actions, outcomes);
       for (const action of actions) recordOutcome(outcomes, await this.#actions.perform(action));
       if (actions.length > 0) continue;
-      if (!(await this.#write(world, plan))) return this.#next(plan, anyFailed(outcomes));
+      if (await this.#write(world, plan)) continue;
+      if (world.volume && plan.eviction) await evictPods(this.#context, world.volume, plan.eviction);
+      return this.#next(plan, anyFailed(outcomes));
     }
     return { type: 'again', afterMs: this.#context.intervals.transitionalMs };
   }

@@ -8,7 +8,7 @@ import { apiVersionOf, type Resource } from '../resources/resource.ts';
 import { type Admission, admit } from './in-memory-admission.ts';
 import { InMemoryStore } from './in-memory-store.ts';
 import type {
-  DeletePreconditions,
+  DeleteOptions,
   KubeApi,
   ListScope,
   MergePatch,
@@ -117,7 +117,7 @@ export class InMemoryKubeApi implements KubeApi {
   async delete<T extends KubeObject>(
     resource: Resource<T>,
     key: ObjectKey,
-    preconditions: DeletePreconditions = {},
+    preconditions: DeleteOptions = {},
   ): Promise<void> {
     this.intercept({ verb: 'delete', kind: resource.kind, name: key.name });
     const current = this.#store.get(resource, key);

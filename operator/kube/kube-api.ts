@@ -33,11 +33,7 @@ export interface KubeApi {
     options?: { readonly subresource?: 'status' },
   ): Promise<T>;
   /** An object that is not there is no error. @throws Conflict if it is another than the preconditions say. */
-  delete<T extends KubeObject>(
-    resource: Resource<T>,
-    key: ObjectKey,
-    preconditions?: DeletePreconditions,
-  ): Promise<void>;
+  delete<T extends KubeObject>(resource: Resource<T>, key: ObjectKey, options?: DeleteOptions): Promise<void>;
 }
 
 export interface ListScope {
@@ -66,7 +62,9 @@ export type WatchEvent<T> =
 /** null removes a key; an object is merged; anything else replaces. A resourceVersion in it is a precondition. */
 export type MergePatch = Readonly<Record<string, unknown>>;
 
-export interface DeletePreconditions {
+export interface DeleteOptions {
   readonly uid?: string;
   readonly resourceVersion?: string;
+  /** Of a pod: 0 takes the object away without its node having ended it. */
+  readonly gracePeriodSeconds?: number;
 }

@@ -5,7 +5,7 @@ import { type KubeObject, keyOf, type NewObject, type ObjectKey } from '../resou
 import { apiVersionOf, type Resource } from '../resources/resource.ts';
 import { readJsonLines } from './json-lines.ts';
 import type {
-  DeletePreconditions,
+  DeleteOptions,
   KubeApi,
   ListScope,
   MergePatch,
@@ -123,9 +123,15 @@ export class RealKubeApi implements KubeApi {
   async delete<T extends KubeObject>(
     resource: Resource<T>,
     key: ObjectKey,
-    preconditions: DeletePreconditions = {},
+    { gracePeriodSeconds, ...preconditions }: DeleteOptions = {},
   ): Promise<void> {
-    const body = { apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Background', preconditions };
+    const body = {
+      apiVersion: 'v1',
+      kind: 'DeleteOptions',
+      propagationPolicy: 'Background',
+      preconditions,
+      ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
+    };
     try {
       await this.#transport.json({ method: 'DELETE', path: objectPath(resource, key), body });
     } catch (error) {

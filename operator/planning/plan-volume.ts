@@ -23,6 +23,7 @@ import { bufferFinding, measuredStatus } from './mirror-status.ts';
 import { blockedFinding, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
 import { place } from './placement.ts';
 import { type DeletionStep, planMirrorDeletion, planVolumeDeletion } from './plan-deletion.ts';
+import { type Eviction, planEviction } from './plan-eviction.ts';
 import { planFailover } from './plan-failover.ts';
 import { type MirrorStep, planMirror } from './plan-mirror.ts';
 import { planPrimary } from './plan-primary.ts';
@@ -44,6 +45,8 @@ export interface VolumePlan {
   readonly settled: boolean;
   /** The loss of the primary is to be noticed soon. */
   readonly watchful: boolean;
+  /** To be done when everything else has been. */
+  readonly eviction?: Eviction | undefined;
 }
 
 /**
@@ -70,6 +73,7 @@ export function planVolume(world: VolumeWorld): VolumePlan {
     mirrors: new Map(mirrors.map(({ name, plan }) => [name, plan])),
     actions: [...mirrors.flatMap(({ actions }) => actions), ...(main?.actions ?? [])],
     settled: (main?.settled ?? true) && mirrors.every(({ settled }) => settled),
+    eviction: volume && primary && !isDeleting(volume) ? planEviction(world, volume, primary, facts) : undefined,
     watchful: facts.some(({ spec: of }) => of.ok && of.value.failover.policy === 'Automatic'),
   };
 }

@@ -33,7 +33,8 @@ export function lossOfPrimary(world: VolumeWorld, { node, observation, due }: Pr
   }
 }
 
-function isNotReady({ status }: Node): boolean {
+/** Its kubelet does not report, or says that it cannot run pods. */
+export function isNotReady({ status }: Node): boolean {
   const ready = status?.conditions?.find(({ type }) => type === 'Ready');
   return ready !== undefined && ready.status !== 'True';
 }

@@ -28,10 +28,10 @@ const failoverSchema = z.object({
   finishWithin: durationField(
     'With Finish, how long backups are waited for while the primary is lost, beyond `after`; then they go on beside the new primary.',
   ).default('10m'),
-  evictPods: z
-    .boolean()
-    .default(false)
-    .meta({ description: 'Delete the pods that hang on the node of the lost primary, once it is fenced.' }),
+  evictPods: z.boolean().default(false).meta({
+    description:
+      'Delete the pods that use the volume on the node of the lost primary, once that is fenced, so that they are started where the new one is.',
+  }),
 });
 
 export const standbyMirrorSpecSchema = z.object({

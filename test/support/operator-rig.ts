@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { decideSwap, recordHolderSchema } from '../../agent/arbiter/record-swap.ts';
 import type { Clock } from '../../common/clock.ts';
 import { silentLog } from '../../common/log.ts';
 import { applyManifest } from '../../operator/kube/apply.ts';
@@ -53,6 +54,21 @@ export class OperatorRig {
       ...(this.#clock === undefined ? {} : { clock: this.#clock }),
       intervals: { transitionalMs: 20, idleMs: 40 },
     });
+  }
+
+  /** The agents have the record of the volume for an arbiter from now on. */
+  useArbiter(): void {
+    this.cluster.arbiter = async (node, question, state) => {
+      const volume = await this.volume();
+      if (volume === undefined) return 'unreachable';
+      const decision = decideSwap(recordHolderSchema.parse(volume), node, question, state);
+      if (decision.do === 'answer') return decision.answer;
+      const swap = this.api.patch(primaryVolumes, this.key('data'), { ...decision.patch }, { subresource: 'status' });
+      return await swap.then(
+        () => 'granted' as const,
+        () => 'unreachable' as const,
+      );
+    };
   }
 
   /** From now on claims are bound, and protected while they are used, as by kube-controller-manager. */
