@@ -14,6 +14,7 @@ const volumeSize = '512Mi';
 /** What the entrypoint of the image `postgres` does, for an image that has nothing but Debian's packages. */
 const startPostgres = `
 [ -s "$PGDATA/PG_VERSION" ] || initdb --auth=trust --username=postgres --data-checksums --locale=C --pgdata="$PGDATA" >/dev/null
+chmod 0700 "$PGDATA"
 exec postgres -D "$PGDATA" -k /tmp -c listen_addresses=127.0.0.1 -c shared_buffers=16MB
 `;
 
