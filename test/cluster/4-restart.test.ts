@@ -29,7 +29,8 @@ describe.skipIf('unavailable' in cluster)('restarts, with volumes, mirrors and s
 
   test('every agent is replaced, one after the other, and all mirrors are in sync again', async () => {
     await kubectl.run(['rollout', 'restart', '-n', namespace, 'daemonset/understudy-agent']);
-    await rolledOut(kubectl, namespace, 'daemonset/understudy-agent');
+    // A pod that is gone is so for the API server only a minute later, with this kubelet.
+    await rolledOut(kubectl, namespace, 'daemonset/understudy-agent', '300s');
     for (const [mirror, inNamespace] of [
       ['data-standby', ['-n', 'quickstart']],
       ['data-postgresql-0-standby', databases],

@@ -19,7 +19,8 @@ export default defineConfig({
     sequence: { sequencer: InOrder },
     // What comes after a chapter that failed could only fail too, slowly.
     bail: 1,
-    testTimeout: 240_000,
+    // Above the sum of what a test waits for, so that it is the wait that fails, and says for what.
+    testTimeout: 600_000,
     hookTimeout: 240_000,
     teardownTimeout: 60_000,
   },

@@ -81,6 +81,8 @@ volumePluginDir: /var/lib/kubelet/volumeplugins
 evictionHard: {memory.available: 50Mi, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%}
 imageGCHighThresholdPercent: 100
 syncFrequency: 10s
+kubeAPIQPS: 100
+kubeAPIBurst: 200
 nodeStatusUpdateFrequency: 1s
 nodeStatusReportFrequency: 1m
 END
