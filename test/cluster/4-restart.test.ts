@@ -29,7 +29,7 @@ describe.skipIf('unavailable' in cluster)('restarts, with volumes, mirrors and s
 
   test('every agent is replaced, one after the other, and all mirrors are in sync again', async () => {
     await kubectl.run(['rollout', 'restart', '-n', namespace, 'daemonset/understudy-agent']);
-    // A pod that is gone is so for the API server only a minute later, with this kubelet.
+    // On a busy machine the kubelet takes up to a minute to report that a pod is gone.
     await rolledOut(kubectl, namespace, 'daemonset/understudy-agent', '300s');
     for (const [mirror, inNamespace] of [
       ['data-standby', ['-n', 'quickstart']],
