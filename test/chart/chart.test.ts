@@ -176,6 +176,16 @@ describe('rights', () => {
     expect(agentRules(await renderManifests({ agent: { arbiter: 'none' } }))).toEqual([]);
   });
 
+  test('the operator may delete pods only if that is asked for', async () => {
+    const mayDelete = async (values: object) =>
+      (await renderManifests(values))
+        .filter(({ kind, metadata }) => kind === 'ClusterRole' && metadata.name.endsWith('-operator'))
+        .flatMap((role) => at<{ resources: string[]; verbs: string[] }[]>(role, 'rules'))
+        .some(({ resources, verbs }) => resources.includes('pods') && verbs.includes('delete'));
+    expect(await mayDelete({})).toBe(false);
+    expect(await mayDelete({ operator: { evictPods: true } })).toBe(true);
+  });
+
   test('the operator has nothing of the machine', async () => {
     const pod = at<object>(pick(await renderManifests(), 'Deployment'), 'spec.template.spec');
     expect(at(pod, 'securityContext')).toMatchObject({
