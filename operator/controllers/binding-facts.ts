@@ -9,7 +9,7 @@ import {
   volumeBinding,
   type WantedBinding,
 } from '../planning/bindings.ts';
-import { type BindingWorld, bindingFact, isGoing } from '../planning/plan-binding.ts';
+import { type BindingWorld, bindingFact, waitsForUsers } from '../planning/plan-binding.ts';
 import { isUser } from '../planning/plan-eviction.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { pods } from '../resources/core-kinds.ts';
@@ -66,7 +66,7 @@ export class BindingFacts {
       persistentVolume: caches.persistentVolumes.get({ name: persistentVolumeNameOf(kind, object) }),
       claim: caches.claims.get({ namespace, name: claimName }),
     };
-    return { ...world, users: isGoing(world) ? await this.#users(namespace, claimName) : [] };
+    return { ...world, users: waitsForUsers(world) ? await this.#users(namespace, claimName) : [] };
   }
 
   #worldWithoutOwner(kind: BindingKind, volume: PersistentVolume): BindingWorld {

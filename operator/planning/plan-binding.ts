@@ -38,6 +38,12 @@ export function isGoing({ owner, binding }: Pick<BindingWorld, 'owner' | 'bindin
   return owner === undefined || isDeleting(owner) || binding === 'unwanted';
 }
 
+/** Whether that waits for the pods that use it; where nothing was made of the object, nothing does. */
+export function waitsForUsers(world: Omit<BindingWorld, 'users'>): boolean {
+  const { owner, persistentVolume, claim } = world;
+  return isGoing(world) && (persistentVolume !== undefined || (claim !== undefined && isMadeFor(claim, owner)));
+}
+
 /** The next things to do; once they are done it is planned again. */
 export function planBinding(world: BindingWorld): KubeAction[] {
   const { owner, binding, persistentVolume, claim } = world;

@@ -65,6 +65,26 @@ test('once everything is as it should be, nothing is written or asked any more',
   expect({ version: await version(), changes: changes() }).toEqual(before);
 });
 
+test('for a snapshot without a claim nobody looks at pods', async () => {
+  rig = new OperatorRig();
+  rig.start();
+  await rig.mirroredVolume();
+  const asked: string[] = [];
+  rig.api.intercept = ({ verb, kind }) => asked.push(`${verb} ${kind}`);
+  await rig.apply(`${snapshotYaml('scheduled', 'data-standby')}\n  claim: false`);
+  await rig.waitForCondition(snapshots, 'scheduled', 'Ready', 'True');
+  let looks = 0;
+  rig.cluster.agent('node-b').getSnapshot = new Proxy(rig.cluster.agent('node-b').getSnapshot, {
+    apply: (look, self, args: [string, string]) => {
+      looks += 1;
+      return look.apply(self, args);
+    },
+  });
+  await waitFor(() => looks > 3, { timeoutMs: 5000, what: 'three more looks at the snapshot' });
+  expect(asked).toContain('create Event');
+  expect(asked).not.toContain('list Pod');
+});
+
 test('a restarted operator finds everything as it is', async () => {
   rig = new OperatorRig();
   rig.start();
