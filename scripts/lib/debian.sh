@@ -25,11 +25,15 @@ readonly tool_packages=(
   update-ca-certificates=ca-certificates
   postgres=postgresql
   restic=restic
+  spin=spin # it makes a C program of a model
+  gcc=gcc
+  stdio.h=libc6-dev
 )
 
 has_tool() {
   case $1 in
     lib*.so.*) compgen -G "/usr/lib/*/$1" >/dev/null ;;
+    *.h) [[ -e /usr/include/$1 ]] ;;
     postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
