@@ -1,6 +1,7 @@
 import { UnderstudyError } from '../../common/errors.ts';
 import * as z from '../../common/shapes.ts';
 import { maxJsonBytes } from './protocol.ts';
+import { restoreMarkerShape } from './restore-marker.ts';
 
 /** Primary → standby, first frame: who I am and for what. */
 export const helloSchema = z.object({
@@ -73,7 +74,12 @@ export const barrierDoneSchema = z.object({
 /** From here on the copy is a resync target: it durably is neither clean nor promotable until it is told InSync. */
 export const resyncBeginSchema = z.object({ baseId: z.string(), epoch: z.number().int().positive() });
 
-export const inSyncSchema = z.object({ baseId: z.string(), epoch: z.number().int().positive() });
+export const inSyncSchema = z.object({
+  baseId: z.string(),
+  epoch: z.number().int().positive(),
+  /** The restore of the volume that is under way, or the last one. */
+  restore: restoreMarkerShape.optional(),
+});
 
 /** Entries of the stream follow, the first one at the position after this one. */
 export const streamSchema = z.object({

@@ -23,6 +23,7 @@ import {
 } from './mirror-link-options.ts';
 import { applyTo, type Operation } from './operation.ts';
 import { RateLimit } from './rate-limit.ts';
+import type { RestoreMarker } from './restore-marker.ts';
 
 export interface MirrorDeviceOptions {
   readonly base: BlockDevice;
@@ -40,6 +41,8 @@ export interface MirrorDeviceOptions {
   readonly persist: (records: readonly MirrorRecord[]) => Promise<void>;
   /** Opens the journal of an asynchronous mirror, or makes it; without one it lives in memory. */
   readonly openJournal?: (spec: MirrorSpec) => Promise<OpenedJournal | undefined>;
+  /** What standbys are told of a restore of the volume. */
+  readonly restore?: () => RestoreMarker | undefined;
   /** Bytes of an asynchronous mirror's stream in memory. */
   readonly queueBytes?: number;
   /** Of a standby (a cascade): whether it is the image of one moment now. A primary always is. */
@@ -474,6 +477,7 @@ export class MirrorDevice implements BlockDevice {
       timing,
       log,
       newBaseId,
+      restore: this.#options.restore,
       localWritePending: (range: Range) => this.#hasLocalPending(range),
       persist: () => this.#persist(),
       markSuspect: (ranges: readonly Range[]) => this.#markSuspect(ranges),

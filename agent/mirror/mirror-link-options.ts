@@ -7,6 +7,7 @@ import type { Range } from '../core/range.ts';
 import type { Arbiter } from './arbiter.ts';
 import type { Seal } from './journal-codec.ts';
 import type { RateLimit } from './rate-limit.ts';
+import type { RestoreMarker } from './restore-marker.ts';
 import type { StreamJournal } from './stream-journal.ts';
 
 /** Opens a connection to the mirror listener of a standby's agent, for one volume. */
@@ -62,6 +63,8 @@ export interface MirrorLinkOptions {
   readonly log: Log;
   /** A name for a new base, unlike any other. */
   readonly newBaseId: () => string;
+  /** What the standby is told of a restore of the volume when it is in sync. */
+  readonly restore?: (() => RestoreMarker | undefined) | undefined;
   readonly localWritePending: (range: Range) => boolean;
   /** Writes the records of all mirrors down; durable when it resolves. */
   readonly persist: () => Promise<void>;

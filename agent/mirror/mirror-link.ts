@@ -13,6 +13,7 @@ import type { Mirror } from './mirror.ts';
 import type { MirrorLinkOptions, MirrorRecord } from './mirror-link-options.ts';
 import { initialMirrorState, type MirrorEffect, type MirrorEvent, type MirrorState, step } from './mirror-state.ts';
 import { frameFlags, protocolVersion } from './protocol.ts';
+import { markerForStandby } from './restore-marker.ts';
 import { Resync } from './resync.ts';
 import { prepareBase } from './resync-base.ts';
 import type { StandbyChannel } from './standby-channel.ts';
@@ -424,7 +425,12 @@ export class MirrorLink implements Mirror {
     const { baseId } = this.record;
     assert(baseId !== undefined, 'a mirror in sync has a base');
     if (channel === this.#channel) this.#resync = undefined;
-    channel?.inSync({ baseId, epoch: this.#options.identity.epoch });
+    const restore = this.#options.restore?.();
+    channel?.inSync({
+      baseId,
+      epoch: this.#options.identity.epoch,
+      ...(restore === undefined ? {} : { restore: markerForStandby(restore, this.name) ?? restore }),
+    });
   }
 
   #askAgainLater(): void {

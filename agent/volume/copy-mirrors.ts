@@ -48,6 +48,7 @@ export async function openMirrors(options: MirrorsOptions): Promise<MirrorDevice
     newBaseId: newId,
     resyncBytesPerSecond: options.resyncBytesPerSecond,
     openJournal,
+    restore: () => store.record.restore,
     ...(queueBytes === undefined ? {} : { queueBytes }),
     ...(role === 'standby' ? { standby: { orderly: standby.consistent } } : {}),
     persist: (records) => store.update((record) => ({ ...record, mirrorRecords: [...records] })),

@@ -1,10 +1,12 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import type { Arbiter, ArbiterQuestion } from '../mirror/arbiter.ts';
 import type { BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
 import type { ArbiterAnswer } from '../mirror/mirror-state.ts';
+import type { LinkPurpose } from './mirror-preamble.ts';
 import type { LiveChange } from './open-copy.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
 import type { LogMessage } from './port-log.ts';
@@ -23,8 +25,10 @@ export interface EngineCalls {
   prepare(epoch: number): PrepareResult;
   verify(request: VerificationRequest): void;
   stopVerification(mirror: string | undefined): void;
+  beginRestore(request: RestoreRequest): void;
+  giveUpRestore(): void;
   /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
-  acceptMirror(descriptor: number): void;
+  acceptMirror(descriptor: number, purpose: LinkPurpose): void;
   waitForLull(lull: Lull): LullFound;
   /**
    * Sends the barrier; what is written from then on is not in the snapshot. `mirror`: names separated by "/".

@@ -53,6 +53,7 @@ async function startEngine(): Promise<VolumeEngine> {
     folders: await openFolders(),
     socket: data.socket,
     connect: (address, volume) => connectMirror(address, volume, linkTls, peers),
+    connectForRestore: (address, volume) => connectMirror(address, volume, linkTls, peers, 'restore'),
     clock: systemClock,
     timing: data.timing,
     resyncBytesPerSecond: data.resyncBytesPerSecond,
@@ -84,7 +85,13 @@ function handlersOf(engine: VolumeEngine): Handlers {
     prepare: (epoch) => engine.prepare(epoch),
     verify: (request) => engine.primary('verified').verify(request),
     stopVerification: (mirror) => engine.primary('verified').stopVerification(mirror),
-    acceptMirror: async (descriptor) => engine.acceptMirror(await adoptMirror(descriptor, goAhead, linkTls, peers)),
+    beginRestore: (request) => engine.restore.begin(request),
+    giveUpRestore: () => engine.restore.giveUp(),
+    acceptMirror: async (descriptor, purpose) => {
+      const connection = await adoptMirror(descriptor, goAhead, linkTls, peers);
+      if (purpose === 'restore') engine.restore.accept(connection);
+      else engine.acceptMirror(connection);
+    },
     waitForLull: (lull) => engine.waitForLull(lull),
     beginSnapshot: (snapshot, mirror, frozenUntilMs) => engine.beginSnapshot(snapshot, mirror, frozenUntilMs),
     finishSnapshot: (attempt) => engine.finishSnapshot(attempt),

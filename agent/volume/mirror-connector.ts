@@ -7,7 +7,7 @@ import { identityOfSubject } from '../../common/peer-identity.ts';
 import type { Connection } from '../core/connection.ts';
 import { TcpConnection } from '../mirror/tcp-connection.ts';
 import type { LinkTls } from './engine-calls.ts';
-import { decodeAnswer, encodeRequest } from './mirror-preamble.ts';
+import { decodeAnswer, encodeRequest, type LinkPurpose } from './mirror-preamble.ts';
 
 const connectTimeoutMs = 5_000;
 
@@ -20,10 +20,11 @@ export async function connectMirror(
   volume: string,
   security: LinkTls | undefined,
   peers?: Peers,
+  purpose: LinkPurpose = 'mirror',
 ): Promise<Connection> {
   const socket = await open(address);
   try {
-    await introduce(socket, volume);
+    await introduce(socket, volume, purpose);
     return new TcpConnection(security ? await secureClient(socket, security, peers) : socket);
   } catch (error) {
     socket.destroy();
@@ -81,9 +82,9 @@ async function open(address: string): Promise<net.Socket> {
 }
 
 /** Says which volume the connection is for, and waits until its thread has taken over. */
-async function introduce(socket: net.Socket, volume: string): Promise<void> {
+async function introduce(socket: net.Socket, volume: string, purpose: LinkPurpose): Promise<void> {
   let received: Buffer = Buffer.alloc(0);
-  socket.write(encodeRequest(volume));
+  socket.write(encodeRequest(volume, purpose));
   for (;;) {
     const answer = decodeAnswer(received);
     if (answer === 'go') return;

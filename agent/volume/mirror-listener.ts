@@ -4,13 +4,13 @@ import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import { descriptorOf, stopReading } from '../store/socket-descriptor.ts';
 import { duplicateDescriptor } from '../store/syscalls.ts';
-import { decodeRequest, encodeRefusal } from './mirror-preamble.ts';
+import { decodeRequest, encodeRefusal, type LinkPurpose } from './mirror-preamble.ts';
 
 const preambleTimeoutMs = 5_000;
 const maxPending = 256;
 
 /** Gives a connection to a volume's thread; `from` is the peer's address. What it throws is told to the peer. */
-type HandOver = (volume: string, descriptor: number, from: string | undefined) => Promise<void>;
+type HandOver = (volume: string, descriptor: number, from: string | undefined, purpose: LinkPurpose) => Promise<void>;
 
 /**
  * The one port on which an agent takes mirror connections for all of its volumes. It reads which volume a connection is
@@ -60,10 +60,10 @@ export class MirrorListener {
     socket.on('data', (bytes: Buffer) => {
       received = Buffer.concat([received, bytes]);
       try {
-        const volume = decodeRequest(received);
-        if (volume === undefined) return;
+        const request = decodeRequest(received);
+        if (request === undefined) return;
         socket.pause();
-        void this.#give(socket, volume);
+        void this.#give(socket, request.volume, request.purpose);
       } catch (error) {
         this.#log.warn(
           { peer: socket.remoteAddress, error: errorMessage(error) },
@@ -75,10 +75,10 @@ export class MirrorListener {
   }
 
   /** The peer waits for the answer, and what it sends after it is the thread's to read: nothing may be read here any more. */
-  async #give(socket: net.Socket, volume: string): Promise<void> {
+  async #give(socket: net.Socket, volume: string, purpose: LinkPurpose): Promise<void> {
     try {
       stopReading(socket);
-      await this.#handOver(volume, duplicateDescriptor(descriptorOf(socket)), socket.remoteAddress);
+      await this.#handOver(volume, duplicateDescriptor(descriptorOf(socket)), socket.remoteAddress, purpose);
       socket.destroy();
     } catch (error) {
       socket.end(encodeRefusal(errorMessage(error)));

@@ -2,7 +2,8 @@
  * What comes first on a connection to an agent's mirror listener, in clear text, so that the connection can be given to
  * the volume's own thread before anything else is read from it:
  *
- *   primary → agent   "UDMIRR01", the length of the volume's name (u16, big-endian), the name
+ *   primary → agent   "UDMIRR01" for a mirror link or "UDREST01" for a restore, the length of the volume's name (u16,
+ *                     big-endian), the name
  *   agent → primary   one byte, 1 = go on: TLS or the mirror protocol follows; or
  *                     one byte, 0 = refused, the length of a message (u16), the message; then the connection ends
  *
@@ -10,29 +11,40 @@
  */
 import { UnderstudyError } from '../../common/errors.ts';
 
-const magic = Buffer.from('UDMIRR01');
+/** What a connection is for. */
+export type LinkPurpose = 'mirror' | 'restore';
+
+const magics: Readonly<Record<LinkPurpose, Buffer>> = {
+  mirror: Buffer.from('UDMIRR01'),
+  restore: Buffer.from('UDREST01'),
+};
+const magicBytes = magics.mirror.length;
 const maxNameBytes = 128;
 const maxMessageBytes = 1024;
 
-export function encodeRequest(volume: string): Buffer {
+export function encodeRequest(volume: string, purpose: LinkPurpose = 'mirror'): Buffer {
   const name = Buffer.from(volume);
-  const request = Buffer.alloc(magic.length + 2 + name.length);
-  magic.copy(request);
-  request.writeUInt16BE(name.length, magic.length);
-  name.copy(request, magic.length + 2);
+  const request = Buffer.alloc(magicBytes + 2 + name.length);
+  magics[purpose].copy(request);
+  request.writeUInt16BE(name.length, magicBytes);
+  name.copy(request, magicBytes + 2);
   return request;
 }
 
-/** The volume's name, or undefined while more bytes are needed. @throws UnderstudyError Protocol */
-export function decodeRequest(bytes: Buffer): string | undefined {
-  const start = bytes.subarray(0, magic.length);
-  if (!magic.subarray(0, start.length).equals(start)) throw new UnderstudyError('Protocol', 'not a mirror connection');
-  if (bytes.length < magic.length + 2) return undefined;
-  const length = bytes.readUInt16BE(magic.length);
+/** The volume's name and the purpose, or undefined while more bytes are needed. @throws UnderstudyError Protocol */
+export function decodeRequest(bytes: Buffer): { readonly volume: string; readonly purpose: LinkPurpose } | undefined {
+  const start = bytes.subarray(0, magicBytes);
+  const purpose = (['mirror', 'restore'] as const).find((known) =>
+    magics[known].subarray(0, start.length).equals(start),
+  );
+  if (purpose === undefined) throw new UnderstudyError('Protocol', 'not a mirror connection');
+  if (bytes.length < magicBytes + 2) return undefined;
+  const length = bytes.readUInt16BE(magicBytes);
   if (length === 0 || length > maxNameBytes) throw new UnderstudyError('Protocol', `a volume name of ${length} bytes`);
-  const end = magic.length + 2 + length;
+  const end = magicBytes + 2 + length;
   if (bytes.length > end) throw new UnderstudyError('Protocol', 'data before the answer to the preamble');
-  return bytes.length < end ? undefined : bytes.toString('utf8', magic.length + 2, end);
+  if (bytes.length < end) return undefined;
+  return { volume: bytes.toString('utf8', magicBytes + 2, end), purpose };
 }
 
 export const goAhead = Buffer.from([1]);

@@ -181,8 +181,12 @@ export class StandbyCopyOfVolume implements StandbyCopy {
     return standby.consistent;
   }
 
-  async becomeInSync({ baseId, epoch }: InSync, clean: boolean): Promise<void> {
-    await this.#updateStandby({ consistent: true, clean, dataEpoch: epoch, baseId });
+  async becomeInSync({ baseId, epoch, restore }: InSync, clean: boolean): Promise<void> {
+    await this.#store.update(({ restore: _, ...record }) => ({
+      ...record,
+      standby: { ...record.standby, consistent: true, clean, dataEpoch: epoch, baseId },
+      ...(restore === undefined ? {} : { restore }),
+    }));
     await this.#cascade?.announce('order');
     // Nothing had to be copied: it had written nothing alone.
     if (this.#session?.copiedBytes === 0) await this.#dropFormerContent();

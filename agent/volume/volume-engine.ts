@@ -27,6 +27,7 @@ import { type StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
 import { planChange } from './volume-change.ts';
 import { VolumeExports } from './volume-exports.ts';
 import type { RecordStore, VolumeRecord } from './volume-record.ts';
+import { VolumeRestore } from './volume-restore.ts';
 import type { VolumeFolders, VolumeStack } from './volume-stack.ts';
 import { type Lull, type LullFound, WriteActivity } from './write-activity.ts';
 
@@ -36,6 +37,8 @@ export interface EngineOptions {
   /** Path of the unix socket on which the exports are served. */
   readonly socket: string;
   readonly connect: Connector;
+  /** The same, to read snapshots of a standby for a restore. */
+  readonly connectForRestore: Connector;
   readonly clock: Clock;
   readonly timing: MirrorTiming;
   readonly log: Log;
@@ -71,6 +74,7 @@ export class VolumeEngine {
   #role: Role;
   readonly #exports: VolumeExports;
   readonly #statistics: OperationStatistics;
+  readonly restore: VolumeRestore;
   /** Snapshots on their way. */
   readonly #attempts = new Map<string, Promise<BarrierRecord>>();
   #server: NbdServer | undefined;
@@ -92,6 +96,18 @@ export class VolumeEngine {
     const live = role.kind === 'primary' ? role.live : undefined;
     this.#exports = new VolumeExports({ volume, cow: stack.cow, scratch: this.#scratch });
     this.#exports.live = live;
+    this.restore = new VolumeRestore({
+      store,
+      stack,
+      connect: options.connectForRestore,
+      primary: () => (this.#role.kind === 'primary' ? this.#role.mirror : undefined),
+      users: () => this.#exports.liveConnections,
+      takeSnapshot: async (snapshot, mirror) => this.finishSnapshot(this.beginSnapshot(snapshot, mirror, undefined)),
+      clock: options.clock,
+      log: options.log,
+      bytesPerSecond: options.resyncBytesPerSecond,
+    });
+    this.#exports.obstacle = () => this.restore.obstacle;
   }
 
   static async start(options: EngineOptions): Promise<VolumeEngine> {
@@ -99,6 +115,7 @@ export class VolumeEngine {
     const statistics = new OperationStatistics();
     const metered = withActivity(role, options.clock, statistics);
     const engine = new VolumeEngine(options, store, stack, metered, statistics);
+    engine.restore.resume();
     engine.#server = await NbdServer.listen({ path: options.socket, exports: engine.#exports, log: options.log });
     return engine;
   }
@@ -129,6 +146,7 @@ export class VolumeEngine {
       arbiter: this.#arbiterView(),
       ...lastErrorOf(unusable?.reason, this.#stack.bufferFailure),
       ...(this.#role.kind === 'standby' ? { link: this.#role.standby.link } : {}),
+      ...this.restore.view(),
       mirrors: this.#role.mirror?.mirrors ?? [],
       ...(this.#store.record.peers === undefined ? {} : { peers: this.#store.record.peers }),
       snapshots: (this.#stack.cow?.listSnapshots() ?? []).map(snapshotView),
@@ -174,6 +192,7 @@ export class VolumeEngine {
     const { volume } = this.#options.record;
     if (spec.readers === 'disconnect') await this.#server?.disconnect((name) => name.startsWith(`${volume}@`));
     const { clock } = this.#options;
+    this.restore.halt();
     const opened = this.#opened('changed');
     this.#role = { kind: 'changing' };
     this.#exports.live = undefined;
@@ -184,6 +203,7 @@ export class VolumeEngine {
     );
     this.#role = withActivity(role, clock, this.#statistics);
     this.#exports.live = this.#role.kind === 'primary' ? this.#role.live : undefined;
+    this.restore.resume();
     if (refused !== undefined) throw refused;
   }
 
@@ -289,6 +309,7 @@ export class VolumeEngine {
   /** Stops in order: clients first, then the mirror, then the layers from the top down; the record says so at the end. */
   async stop(): Promise<void> {
     await this.#server?.close();
+    this.restore.halt();
     await this.#scratch.close();
     // A change of role that failed has closed what is above already.
     if (this.#role.kind === 'changing') await this.#stack.top.close();

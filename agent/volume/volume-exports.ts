@@ -22,6 +22,8 @@ export class VolumeExports implements ExportProvider {
   /** The live device of a primary; undefined on a standby. */
   live: BlockDevice | undefined;
   #liveConnections = 0;
+  /** Why the live volume must not be used now, if so. */
+  obstacle: () => string | undefined = () => undefined;
 
   constructor(options: VolumeExportsOptions) {
     this.#options = options;
@@ -63,6 +65,8 @@ export class VolumeExports implements ExportProvider {
         `volume ${volume} is a standby on this node: only its snapshots can be read here`,
       );
     }
+    const obstacle = this.obstacle();
+    if (obstacle !== undefined) throw new UnderstudyError('NotReady', obstacle);
     this.#liveConnections += 1;
     return {
       name: volume,

@@ -1,6 +1,7 @@
 import { type Clock, delay } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
@@ -11,6 +12,7 @@ import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link-options.
 import { DiskDirectory } from '../store/disk-directory.ts';
 import type { LinkTls } from './engine-calls.ts';
 import { MirrorListener } from './mirror-listener.ts';
+import type { LinkPurpose } from './mirror-preamble.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
 import { type Pool, Pools } from './pools.ts';
 import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
@@ -105,7 +107,7 @@ export class VolumeManager implements VolumeService {
     manager.recovered = Promise.all(found.map((slot) => manager.#recover(slot))).then(() => undefined);
     manager.#listener = await MirrorListener.listen(
       options.mirrorListen,
-      (volume, descriptor, from) => manager.#acceptMirror(volume, descriptor, from),
+      (volume, descriptor, from, purpose) => manager.#acceptMirror(volume, descriptor, from, purpose),
       options.log.child({ component: 'mirror-listener' }),
     );
     return manager;
@@ -215,6 +217,18 @@ export class VolumeManager implements VolumeService {
     await this.#slot(volume).host.call('stopVerification', mirror);
   }
 
+  restore(volume: string, request: RestoreRequest): Promise<VolumeView> {
+    return this.#changes.run(volume, async () => {
+      const slot = this.#slot(volume);
+      await slot.host.call('beginRestore', request);
+      return withSnapshotUsers(this.#users, await slot.view());
+    });
+  }
+
+  giveUpRestore(volume: string): Promise<void> {
+    return this.#changes.run(volume, () => this.#slot(volume).host.call('giveUpRestore'));
+  }
+
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView> {
     const { host } = this.#slot(volume);
     const present = request.mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
@@ -241,13 +255,18 @@ export class VolumeManager implements VolumeService {
 
   /** The live volume of a primary. @throws NotFound, NotReady, Fenced */
   async liveExport(volume: string): Promise<ExportLocation> {
-    const { role, state, uid, epoch, primarySince, size, blockSize, nbd, lastError } = await this.get(volume);
+    const view = await this.get(volume);
+    const { role, state, uid, epoch, primarySince, size, blockSize, nbd, lastError, restore } = view;
     if (state === 'Fenced') throw new UnderstudyError('Fenced', `volume ${volume} is fenced here: ${lastError ?? ''}`);
     if (state === 'Failed' || state === 'Recovering') {
       throw new UnderstudyError('NotReady', `volume ${volume} is ${state}${lastError ? `: ${lastError}` : ''}`);
     }
     if (role !== 'primary')
       throw new UnderstudyError('NotReady', `volume ${volume} is a standby on this node; mount it where it is primary`);
+    if (restore?.state === 'Running' || restore?.state === 'Failed') {
+      const why = restore.lastError === undefined ? '' : `: ${restore.lastError}`;
+      throw new UnderstudyError('NotReady', `volume ${volume}: its restore ${restore.name} is ${restore.state}${why}`);
+    }
     const binding = { uid, epoch: primarySince ?? epoch };
     return { socket: nbd, exportName: volume, sizeBytes: size, blockSize, readOnly: false, binding };
   }
@@ -388,8 +407,13 @@ export class VolumeManager implements VolumeService {
     await this.#pools.remove(buffer.pool, volume);
   }
 
-  async #acceptMirror(volume: string, descriptor: number, from: string | undefined): Promise<void> {
-    await this.#slot(volume).host.call('acceptMirror', descriptor);
+  async #acceptMirror(
+    volume: string,
+    descriptor: number,
+    from: string | undefined,
+    purpose: LinkPurpose,
+  ): Promise<void> {
+    await this.#slot(volume).host.call('acceptMirror', descriptor, purpose);
     if (from !== undefined) this.#primaries.set(volume, from);
   }
 }

@@ -16,6 +16,7 @@ import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import * as z from '../../common/shapes.ts';
 import type { VolumeSpec } from '../api/contract/volumes.ts';
 import type { StorageDirectory } from '../core/storage.ts';
+import { restoreMarkerShape } from '../mirror/restore-marker.ts';
 
 const recordFile = 'volume.json';
 const formatName = 'understudy-volume';
@@ -77,6 +78,8 @@ const recordSchema = z.object({
     /** It was the primary of this epoch, and what it had then has not been overwritten since. */
     formerEpoch: z.number().int().positive().optional(),
   }),
+  /** The restore of the volume that is under way, or the last one. */
+  restore: restoreMarkerShape.optional(),
   /** Its files have been made: one that is missing from now on is lost, and is not made anew. */
   created: z.boolean(),
   running: z.boolean(),

@@ -1,3 +1,4 @@
+import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
@@ -20,6 +21,14 @@ export interface VolumeService {
   verify(volume: string, request: VerificationRequest): Promise<VolumeView>;
   /** Ends a verification early; one that is not under way is no error. @throws NotFound, Conflict (a standby) */
   stopVerification(volume: string, mirror: string | undefined): Promise<void>;
+  /**
+   * Begins to put a volume back to what a snapshot holds, or answers how the restore of that name stands. Until it is done
+   * the live volume is not offered. @throws NotFound, Conflict (a standby, another restore, written to since `before`),
+   * InUse, NoSpace (the buffer), NotReady (the mirror is not in sync), Corrupt (the snapshot is lost)
+   */
+  restore(volume: string, request: RestoreRequest): Promise<VolumeView>;
+  /** Leaves the volume as it is, half restored or not; without a restore under way, no error. @throws NotFound, Conflict (a standby) */
+  giveUpRestore(volume: string): Promise<void>;
   /** Takes a snapshot, or answers what became of an earlier request of that name. @throws NotReady, NoSpace, Conflict */
   putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView>;
   /** @throws NotFound */

@@ -21,11 +21,15 @@ export class TwoAgents {
     this.b = b;
   }
 
-  /** `more` is added to the configuration of both; with it, both attach. */
-  static async start(attach: 'none' | 'fuse' = 'none', more?: (directory: string) => object): Promise<TwoAgents> {
+  /** `more` is added to the configuration of both; with it, both attach. `bytesPerSecond` limits resyncs and restores. */
+  static async start(
+    attach: 'none' | 'fuse' = 'none',
+    more?: (directory: string) => object,
+    bytesPerSecond?: number,
+  ): Promise<TwoAgents> {
     const [a, b] = await Promise.all([
-      startAgent('node-a', attach, more),
-      startAgent('node-b', more ? attach : 'none', more),
+      startAgent('node-a', attach, more, bytesPerSecond),
+      startAgent('node-b', more ? attach : 'none', more, bytesPerSecond),
     ]);
     return new TwoAgents(a, b);
   }

@@ -4,6 +4,7 @@ export const routes = {
   volume: '/v1/volumes/:volume',
   prepare: '/v1/volumes/:volume/prepare',
   verify: '/v1/volumes/:volume/verify',
+  restore: '/v1/volumes/:volume/restore',
   snapshot: '/v1/volumes/:volume/snapshots/:snapshot',
   mounts: '/v1/mounts',
   volumeMount: '/v1/volumes/:volume/mounts/:mount',

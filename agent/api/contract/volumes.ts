@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { addressSchema, epochSchema, nameSchema, sizeSchema } from './fields.ts';
+import { restoreViewSchema } from './restore.ts';
 import { verificationViewSchema } from './verification.ts';
 
 export const roleSchema = z.enum(['primary', 'standby']);
@@ -148,6 +149,8 @@ export const volumeViewSchema = z.object({
   lastError: z.string().optional(),
   /** A standby's view of its link to the primary. connected: something has been heard of it in the last ten seconds. */
   link: z.object({ connected: z.boolean(), peer: z.string().optional(), state: mirrorStateSchema }).optional(),
+  /** The restore under way, or the last one. */
+  restore: restoreViewSchema.optional(),
   mirrors: z.array(mirrorViewSchema),
   /** The nodes with which mirror links are made; undefined while any may be one. */
   peers: z.array(z.string()).optional(),

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { VolumeService } from '../../volume/volume-service.ts';
+import { restoreRequestSchema } from '../contract/restore.ts';
 import { routes } from '../contract/routes.ts';
 import { verificationRequestSchema } from '../contract/verification.ts';
 import { prepareRequestSchema, prepareResultSchema, volumeSpecSchema, volumeViewSchema } from '../contract/volumes.ts';
@@ -97,6 +98,7 @@ export function addVolumeRoutes(app: ApiServer, volumes: VolumeService): void {
   );
 
   addVerificationRoutes(app, volumes);
+  addRestoreRoutes(app, volumes);
 }
 
 function addVerificationRoutes(app: ApiServer, volumes: VolumeService): void {
@@ -134,6 +136,47 @@ function addVerificationRoutes(app: ApiServer, volumes: VolumeService): void {
     },
     async (request, reply) => {
       await volumes.stopVerification(request.params.volume, undefined);
+      return reply.code(204).send();
+    },
+  );
+}
+
+function addRestoreRoutes(app: ApiServer, volumes: VolumeService): void {
+  app.put(
+    routes.restore,
+    {
+      schema: {
+        tags,
+        operationId: 'restoreVolume',
+        summary: 'Puts a volume back to what one of its snapshots holds. Idempotent by name.',
+        description:
+          'At the primary, while nobody uses the volume. Only what differs is written, and reaches the mirrors as any ' +
+          'write does. Until it is done the live volume is not offered, whichever copy is the primary; it goes on after a ' +
+          'restart, and after a change of the primary where the snapshot is. GET of the volume shows how far it is (restore).',
+        params: volumeParameters,
+        body: restoreRequestSchema,
+        response: answers({ 202: jsonAnswer('It has begun, or is over.', volumeViewSchema) }),
+      },
+    },
+    async (request, reply) => {
+      const view = await volumes.restore(request.params.volume, request.body);
+      return reply.code(202).send(view);
+    },
+  );
+
+  app.delete(
+    routes.restore,
+    {
+      schema: {
+        tags,
+        operationId: 'giveUpRestore',
+        summary: 'Gives a restore up: the volume stays as it is now, half restored or not, and is offered. Idempotent.',
+        params: volumeParameters,
+        response: answers({ 204: emptyAnswer('None is under way any more, or not for long.') }),
+      },
+    },
+    async (request, reply) => {
+      await volumes.giveUpRestore(request.params.volume);
       return reply.code(204).send();
     },
   );

@@ -49,6 +49,8 @@ test('every route of the contract is in it, and no other', async () => {
       'POST /v1/volumes/{volume}/prepare',
       'POST /v1/volumes/{volume}/verify',
       'DELETE /v1/volumes/{volume}/verify',
+      'PUT /v1/volumes/{volume}/restore',
+      'DELETE /v1/volumes/{volume}/restore',
       'PUT /v1/volumes/{volume}/snapshots/{snapshot}',
       'GET /v1/volumes/{volume}/snapshots/{snapshot}',
       'DELETE /v1/volumes/{volume}/snapshots/{snapshot}',
@@ -81,7 +83,7 @@ test('every operation says what it does, what it takes and what it answers', asy
       expect(operation.responses['4XX']?.content, what).toHaveProperty('application/problem+json');
     }
   }
-  expect(ids.size).toBe(18);
+  expect(ids.size).toBe(20);
 });
 
 test('answers may get more keys, requests may not', async () => {

@@ -127,3 +127,14 @@ describe('a body that does not fit is answered with each key, what was expected 
     expect(volumes.specs).toEqual([]);
   });
 });
+
+test('a volume is restored to a snapshot, and that is given up', async () => {
+  const { request } = await startApi();
+  await request('PUT', '/v1/volumes/v1', primary);
+  const order = { name: 'r', snapshot: 's', mirror: 'm', before: 'kept' };
+  const begun = await request('PUT', '/v1/volumes/v1/restore', order);
+  expect(begun).toMatchObject({ status: 202, json: { restore: { name: 'r', snapshot: 's', state: 'Running' } } });
+  expect(volumeViewSchema.parse(begun.json)).toEqual(begun.json);
+  expect(await request('PUT', '/v1/volumes/v1/restore', { ...order, force: true })).toMatchObject({ status: 400 });
+  expect(await request('DELETE', '/v1/volumes/v1/restore')).toMatchObject({ status: 204, text: '' });
+});

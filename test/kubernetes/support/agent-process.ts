@@ -39,6 +39,7 @@ export async function startAgent(
   node: string,
   attach: 'none' | 'fuse' = 'none',
   more: (directory: string) => object = () => ({}),
+  resyncBytesPerSecond?: number,
 ): Promise<AgentProcess> {
   // Short, since the path of a unix socket is limited.
   const directory = await mkdtemp(join(tmpdir(), 'us-'));
@@ -53,7 +54,7 @@ export async function startAgent(
     stateDirectory: join(directory, 'state'),
     pools: Object.entries(pools).map(([name, path]) => ({ name, directory: path })),
     api: { listen: apiAddress },
-    mirror: { listen: mirrorAddress },
+    mirror: { listen: mirrorAddress, ...(resyncBytesPerSecond === undefined ? {} : { resyncBytesPerSecond }) },
     nbd: { directory: join(directory, 'nbd') },
     attach,
     arbiter: 'none',

@@ -27,6 +27,8 @@ function serviceOf(agent: SimulatedAgent): VolumeService {
     put: async (name, spec) => ({ created: !agent.volumes.has(name), view: await agent.putVolume(name, spec) }),
     delete: (name) => agent.deleteVolume(name),
     prepare: (name, epoch) => agent.prepare(name, epoch),
+    restore: async () => Promise.reject(missing('restore')),
+    giveUpRestore: async () => undefined,
     verify: async () => Promise.reject(missing('verification')),
     stopVerification: async () => undefined,
     putSnapshot: (name, snapshot, request) => agent.putSnapshot(name, snapshot, request),

@@ -1,4 +1,5 @@
 import type { MountView, SnapshotMount, VolumeMount } from '../../../../agent/api/contract/mounts.ts';
+import type { RestoreRequest } from '../../../../agent/api/contract/restore.ts';
 import type { SnapshotRequest } from '../../../../agent/api/contract/snapshots.ts';
 import type { VerificationRequest } from '../../../../agent/api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../../../../agent/api/contract/volumes.ts';
@@ -47,6 +48,19 @@ export class MemoryVolumes implements VolumeService {
     const view = await this.get(volume);
     this.views.set(volume, { ...view, prepared: epoch });
     return { epoch, clean: view.clean, consistent: view.consistent, dataEpoch: view.epoch };
+  }
+
+  async restore(volume: string, { name, snapshot }: RestoreRequest): Promise<VolumeView> {
+    const view = await this.get(volume);
+    const restore = { name, snapshot, state: 'Running' as const, startedAt: '2026-11-24T08:00:00.000Z' };
+    const restored = { ...view, restore };
+    this.views.set(volume, restored);
+    return restored;
+  }
+
+  async giveUpRestore(volume: string): Promise<void> {
+    const { restore: _, ...view } = await this.get(volume);
+    this.views.set(volume, view);
   }
 
   async verify(volume: string, { repair }: VerificationRequest): Promise<VolumeView> {
