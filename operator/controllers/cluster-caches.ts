@@ -1,7 +1,7 @@
 import type { AgentDirectory } from '../agent-client/agent-client.ts';
 import type { ListScope } from '../kube/kube-api.ts';
 import type { Cluster } from '../planning/placement.ts';
-import { allocations } from '../planning/pools.ts';
+import { type Allocation, allocations } from '../planning/pools.ts';
 import { type Node, nodes } from '../resources/core-kinds.ts';
 import { ownerUidLabel } from '../resources/group.ts';
 import type { KubeObject } from '../resources/kube-object.ts';
@@ -87,10 +87,16 @@ export class ClusterCaches {
 
   /** Where things can be placed now. */
   cluster(agents: AgentDirectory): Cluster {
+    const { volumes, mirrors } = this;
+    let allocated: readonly Allocation[] | undefined;
     return {
       pools: this.pools.list(),
       nodes: this.nodes.list(),
-      allocations: allocations(this.volumes.list(), this.mirrors.list()),
+      // It takes a look at every volume, and only what has no place yet asks for it.
+      get allocations() {
+        allocated ??= allocations(volumes.list(), mirrors.list());
+        return allocated;
+      },
       mirrorAddresses: new Map(agents.entries().map(({ node, mirrorAddress }) => [node, mirrorAddress])),
     };
   }

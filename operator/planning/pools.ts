@@ -1,4 +1,5 @@
 import { parseQuantity } from '../../common/quantity.ts';
+import { keyOf, keyText } from '../resources/kube-object.ts';
 import type { NodePool } from '../resources/node-pool.ts';
 import { originCopy, type PrimaryVolume } from '../resources/primary-volume.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
@@ -14,7 +15,8 @@ export interface Allocation {
 
 /** What all volumes and mirrors that have been placed take, in whatever state they are. */
 export function allocations(volumes: readonly PrimaryVolume[], mirrors: readonly StandbyMirror[]): Allocation[] {
-  return [...volumes.flatMap(volumeAllocations), ...mirrors.flatMap((mirror) => mirrorAllocations(mirror, volumes))];
+  const byKey = new Map(volumes.map((volume) => [keyText(keyOf(volume)), volume]));
+  return [...volumes.flatMap(volumeAllocations), ...mirrors.flatMap((mirror) => mirrorAllocations(mirror, byKey))];
 }
 
 function volumeAllocations(volume: PrimaryVolume): Allocation[] {
@@ -23,13 +25,12 @@ function volumeAllocations(volume: PrimaryVolume): Allocation[] {
   return copyAllocations(volume.metadata.uid, origin.node, origin.pool, sizeOf(volume), volume.spec.buffer);
 }
 
-function mirrorAllocations(mirror: StandbyMirror, volumes: readonly PrimaryVolume[]): Allocation[] {
+function mirrorAllocations(mirror: StandbyMirror, volumes: ReadonlyMap<string, PrimaryVolume>): Allocation[] {
   const { node, pool } = mirror.status ?? {};
   if (node === undefined || pool === undefined) return [];
-  const volume = volumes.find(
-    ({ metadata }) =>
-      metadata.name === mirror.spec.primaryVolumeRef?.name && metadata.namespace === mirror.metadata.namespace,
-  );
+  const { namespace } = mirror.metadata;
+  const name = mirror.spec.primaryVolumeRef?.name;
+  const volume = namespace === undefined || name === undefined ? undefined : volumes.get(keyText({ namespace, name }));
   const bytes = volume === undefined ? 0 : sizeOf(volume);
   return copyAllocations(mirror.metadata.uid, node, pool, bytes, mirror.spec.buffer);
 }
