@@ -1,0 +1,88 @@
+/**
+ * How the operator does with many objects: it runs in this process with an API in memory and simulated agents.
+ *
+ *   npm run bench:scale -- --volumes 1000 --snapshots 10 --delay 2
+ *
+ * Prints one row for each quantity, with its limit, and ends with status 1 if one is beyond it. What is measured of memory is the
+ * whole process, API and agents included. Takes some minutes, of which one is spent on watching the operator do nothing.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { ScaleRig } from './scale-rig.ts';
+
+const { values } = parseArgs({
+  options: {
+    volumes: { type: 'string', default: '1000' },
+    snapshots: { type: 'string', default: '10' },
+    /** Of an agent's answers, in milliseconds. */
+    delay: { type: 'string', default: '2' },
+    changes: { type: 'string', default: '50' },
+    idleSeconds: { type: 'string', default: '60' },
+  },
+});
+const size = { volumes: Number(values.volumes), snapshotsOfEach: Number(values.snapshots) };
+const rig = new ScaleRig(size, Number(values.delay));
+
+interface Row {
+  readonly what: string;
+  readonly measured: string;
+  readonly limit: string;
+  readonly isWithin: boolean;
+}
+const rows: Row[] = [];
+const noLimit = { limit: '', isWithin: true };
+const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
+const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
+
+await rig.prepare();
+const volumesMs = await rig.bringUpVolumes();
+rows.push({
+  what: `${size.volumes} volumes with a mirror each, from nothing to in sync`,
+  measured: seconds(volumesMs),
+  ...noLimit,
+});
+const snapshotsMs = await rig.bringUpSnapshots();
+const snapshots = size.volumes * size.snapshotsOfEach;
+rows.push({ what: `${snapshots} snapshots, from nothing to ready`, measured: seconds(snapshotsMs), ...noLimit });
+
+await rig.settle();
+globalThis.gc?.();
+const idleMs = Number(values.idleSeconds) * 1000;
+const idle = await rig.watch(() => sleep(idleMs));
+const perMinute = (count: number) => Math.round((count * 60_000) / idleMs);
+rows.push({
+  what: 'requests to the API server in a minute in which nothing happens',
+  measured: `${perMinute(idle.apiRequests)}`,
+  limit: '< 100',
+  isWithin: perMinute(idle.apiRequests) < 100,
+});
+rows.push({ what: 'requests to agents in that minute', measured: `${perMinute(idle.agentRequests)}`, ...noLimit });
+rows.push({ what: 'processor time in that minute', measured: seconds((idle.cpuMs * 60_000) / idleMs), ...noLimit });
+
+const changes: number[] = [];
+for (let index = 0; index < Number(values.changes); index += 1) changes.push(await rig.change(index));
+changes.sort((a, b) => a - b);
+const median = changes[Math.floor(changes.length / 2)] ?? Number.POSITIVE_INFINITY;
+rows.push({
+  what: 'from a change of a mirror to its status saying that it is done, median',
+  measured: seconds(median),
+  limit: '< 1 s',
+  isWithin: median < 1000,
+});
+rows.push({ what: 'the slowest of these', measured: seconds(changes.at(-1) ?? 0), ...noLimit });
+globalThis.gc?.();
+const { rss, heapUsed } = process.memoryUsage();
+rows.push({ what: 'heap, API and agents included', measured: mebibytes(heapUsed), ...noLimit });
+rows.push({
+  what: 'memory of the process, API and agents included',
+  measured: mebibytes(rss),
+  limit: '< 300 MiB',
+  isWithin: rss < 300 * 2 ** 20,
+});
+await rig.stop();
+
+console.log('| what | measured | limit |\n| --- | --- | --- |');
+for (const { what, measured, limit, isWithin } of rows) {
+  console.log(`| ${what} | ${measured}${isWithin ? '' : ' (beyond the limit)'} | ${limit} |`);
+}
+process.exitCode = rows.every(({ isWithin }) => isWithin) ? 0 : 1;
