@@ -18,6 +18,8 @@ export interface AgentOptions {
   /** Where its pools are, by name. */
   pools: Record<string, string>;
   attach: 'auto' | 'none';
+  /** Of the API server whose record says which copy is the primary. */
+  kubeconfig: string;
 }
 
 /** An agent in a process of its own, as on a node of its own. */
@@ -27,7 +29,8 @@ export class DemoAgent {
   readonly mirrorAddress: string;
   readonly logFile: string;
   readonly client: HttpAgentClient;
-  readonly #process: ChildProcess;
+  readonly #command: string[];
+  #process: ChildProcess;
 
   static async start(options: AgentOptions): Promise<DemoAgent> {
     const [apiPort, mirrorPort] = await freePorts(2);
@@ -39,7 +42,11 @@ export class DemoAgent {
     await waitFor(() => this.#isReady(), { timeoutMs: 30_000, what: `the agent of ${this.node} to be ready` });
   }
 
-  private constructor({ node, folder, pools, attach }: AgentOptions, apiAddress: string, mirrorAddress: string) {
+  private constructor(
+    { node, folder, pools, attach, kubeconfig }: AgentOptions,
+    apiAddress: string,
+    mirrorAddress: string,
+  ) {
     this.node = node;
     this.url = `http://${apiAddress}`;
     this.mirrorAddress = mirrorAddress;
@@ -55,10 +62,19 @@ export class DemoAgent {
       mirror: { listen: mirrorAddress },
       nbd: { directory: join(folder, 'nbd') },
       attach,
+      arbiter: 'kubernetes',
+      kubernetes: { kubeconfig },
       tls: { insecure: true },
     };
     writeFileSync(configFile, stringify(config));
-    this.#process = start(node, [process.execPath, understudy, 'agent', '--config', configFile], this.logFile);
+    this.#command = [process.execPath, understudy, 'agent', '--config', configFile];
+    this.#process = start(node, this.#command, this.logFile);
+  }
+
+  /** Starts it again after its end, as it was. Resolves when its API answers. */
+  async restart(): Promise<void> {
+    this.#process = start(this.node, this.#command, this.logFile);
+    await this.ready();
   }
 
   async #isReady(): Promise<boolean> {

@@ -20,19 +20,20 @@ export class DemoCluster {
   /** Starts it and applies the manifests of the quick start, until the mirror is in sync. */
   static async start(stage: Stage, options: ClusterOptions): Promise<DemoCluster> {
     const { report } = stage;
+    const kubernetes = await DemoKubernetes.open(stage);
+    const { kubeconfig } = kubernetes;
     const agents = await report.step(
       'Two nodes, each with a disk for volumes, one for snapshots, and an agent',
       async () => {
         const [first, second] = await Promise.all([
-          startNode(stage, 'node-a', options),
-          startNode(stage, 'node-b', options),
+          startNode(stage, 'node-a', { ...options, kubeconfig }),
+          startNode(stage, 'node-b', { ...options, kubeconfig }),
         ]);
         return { 'node-a': first, 'node-b': second };
       },
     );
-    const kubernetes = await report.step(
-      'The operator, on a Kubernetes API in memory; examples/quickstart/ is applied',
-      () => DemoKubernetes.start(stage, Object.values(agents)),
+    await report.step('The operator, on a Kubernetes API in memory; examples/quickstart/ is applied', () =>
+      kubernetes.start(Object.values(agents)),
     );
     return new DemoCluster(stage, agents, kubernetes);
   }
@@ -85,9 +86,20 @@ export class DemoCluster {
     await this.agents[node].unmountSnapshot(volume, snapshot, 'backup');
   }
 
-  /** Waits until the operator has noticed that a node has become the primary. */
-  followed(node: DemoNode): Promise<string> {
-    return this.#kubernetes.followed(node);
+  /** See DemoKubernetes. */
+  failOverAutomatically(): Promise<void> {
+    return this.#kubernetes.failOverAutomatically();
+  }
+
+  primaryOn(node: DemoNode): Promise<string> {
+    return this.#kubernetes.primaryOn(node);
+  }
+
+  /** The agent that was killed is started again; its copy becomes a standby and is brought in sync. */
+  async bringBack(node: DemoNode): Promise<string> {
+    await this.agents[node].restart();
+    this.#stage.report.note(`the agent of ${node} runs again, process ${this.agents[node].pid}`);
+    return this.#kubernetes.protectedAgain();
   }
 
   /** NBD addresses of the live volume and of a snapshot, for libnbd's tools. */
@@ -117,7 +129,11 @@ export class DemoCluster {
   }
 }
 
-async function startNode(stage: Stage, node: DemoNode, options: ClusterOptions): Promise<DemoAgent> {
+async function startNode(
+  stage: Stage,
+  node: DemoNode,
+  options: ClusterOptions & { kubeconfig: string },
+): Promise<DemoAgent> {
   const { report, cleanup } = stage;
   const folder = join(stage.folder, node);
   mkdirSync(folder);

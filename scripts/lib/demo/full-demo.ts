@@ -10,7 +10,6 @@ import { createSeats, largePlan as plan } from '../../../test/workloads/seat-res
 import { type Backup, backUpSnapshot, copyLiveFiles } from './backups.ts';
 import { DemoCluster } from './cluster.ts';
 import { databaseOn, describeFindings, examine, startOnCopy } from './databases.ts';
-import { promote } from './failover.ts';
 import type { TakenSnapshot } from './kubernetes.ts';
 import type { Stage } from './stage.ts';
 
@@ -41,7 +40,6 @@ export async function fullDemo(stage: Stage): Promise<string> {
   );
   const backup = await report.step('restic, with low priority, backs up the snapshot on the standby', async () => {
     const done = await backUpSnapshot(stage, taken.mountPoint, load, taken);
-    // A standby whose snapshots are being read cannot be promoted yet.
     await cluster.unmountSnapshot(taken.snapshot);
     return done;
   });
@@ -158,7 +156,8 @@ async function failOver(
   load: SeatLoad,
 ): Promise<PostgresServer> {
   const { report } = stage;
-  const successor = await report.step('The primary is lost: its agent is killed; the standby takes over', async () => {
+  const successor = await report.step('The primary is lost: the standby takes over by itself', async () => {
+    await cluster.failOverAutomatically();
     const elapsed = stopwatch();
     await cluster.agents['node-a'].end('SIGKILL');
     await primary.kill();
@@ -167,19 +166,23 @@ async function failOver(
     report.note(
       `SIGKILL to agent and PostgreSQL of node-a after ${acknowledged.acknowledged} sales, all gone at ${elapsed()}`,
     );
-    await promote(report, cluster.agents['node-b'], cluster.volume);
-    report.note(`promoted at ${elapsed()}`);
+    report.note(`The operator has promoted the standby: ${await cluster.primaryOn('node-b')}, at ${elapsed()}`);
     await cluster.mount('node-b', { format: false });
     report.note(`mounted at ${elapsed()}`);
     const server = databaseOn('node-b', 'successor', cluster.mountPoint('node-b'), stage);
     await startOnCopy(server);
-    report.observe('From the kill to the first answer', `${elapsed()}, with the two calls that promote it`);
+    report.observe(
+      'From the kill to the first answer',
+      `${elapsed()}, two seconds of them the delay that was asked for`,
+    );
     const findings = await examine(server, { plan, sales: load.sales, holds: acknowledged });
     report.check('Database after the failover', findings.problems.length === 0, describeFindings(findings));
-    report.note(`The operator follows: ${await cluster.followed('node-b')}`);
     return server;
   });
-  await report.step('The new primary sells seats', () => sellOn(stage, successor, load));
+  await report.step('The old primary comes back, as a standby', async () => {
+    report.check('Return of the old primary', true, await cluster.bringBack('node-a'));
+  });
+  await report.step('The new primary sells seats, mirrored again', () => sellOn(stage, successor, load));
   return successor;
 }
 

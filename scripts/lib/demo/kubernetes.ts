@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pino } from 'pino';
 import { parseAllDocuments } from 'yaml';
@@ -7,13 +7,14 @@ import { staticAgentDirectory } from '../../../operator/agent-client/agent-clien
 import { applyManifest } from '../../../operator/kube/apply.ts';
 import { InMemoryKubeApi } from '../../../operator/kube/in-memory-kube-api.ts';
 import { type Condition, isConditionTrue } from '../../../operator/resources/conditions.ts';
-import type { CustomObject } from '../../../operator/resources/kube-object.ts';
+import { type CustomObject, keyOf } from '../../../operator/resources/kube-object.ts';
 import { nodePools } from '../../../operator/resources/node-pool.ts';
 import { primaryVolumes } from '../../../operator/resources/primary-volume.ts';
 import type { CustomResource } from '../../../operator/resources/resource.ts';
 import { snapshots } from '../../../operator/resources/snapshot.ts';
 import { standbyMirrors } from '../../../operator/resources/standby-mirror.ts';
 import { startOperator } from '../../../operator/start-operator.ts';
+import { KubeApiServer } from '../../../test/support/kube-api-server.ts';
 import { waitFor } from '../../../test/support/wait-for.ts';
 import type { DemoAgent } from './agent.ts';
 import type { DemoNode } from './command.ts';
@@ -33,25 +34,39 @@ type Conditioned = { conditions?: Condition[] | undefined };
 
 /** The operator in this process, with a Kubernetes API in memory in place of a cluster. */
 export class DemoKubernetes {
-  readonly #api = new InMemoryKubeApi();
+  readonly #api: InMemoryKubeApi;
   readonly #stage: Stage;
+  /** For the agents, whose arbiter it is. */
+  readonly kubeconfig: string;
   #volume = '';
 
-  static async start(stage: Stage, agents: readonly DemoAgent[]): Promise<DemoKubernetes> {
-    const kubernetes = new DemoKubernetes(stage);
-    const operator = startOperator({
-      api: kubernetes.#api,
-      agents: staticAgentDirectory(agents),
-      log: createLog('info', pino.destination({ dest: join(stage.folder, 'operator.log'), sync: true })),
-      intervals: { transitionalMs: 100, idleMs: 1_000 },
-    });
-    stage.cleanup.add('end the operator', () => operator.stop());
-    await kubernetes.#applyQuickstart();
-    return kubernetes;
+  /** The API alone: agents ask it before there is an operator. */
+  static async open(stage: Stage): Promise<DemoKubernetes> {
+    const api = new InMemoryKubeApi();
+    const server = await KubeApiServer.start(api);
+    stage.cleanup.add('end the Kubernetes API', () => server.stop());
+    const kubeconfig = join(stage.folder, 'kubeconfig');
+    writeFileSync(kubeconfig, server.kubeconfig());
+    return new DemoKubernetes(stage, api, kubeconfig);
   }
 
-  private constructor(stage: Stage) {
+  private constructor(stage: Stage, api: InMemoryKubeApi, kubeconfig: string) {
     this.#stage = stage;
+    this.#api = api;
+    this.kubeconfig = kubeconfig;
+  }
+
+  /** Starts the operator, and applies the manifests of the quick start. */
+  async start(agents: readonly DemoAgent[]): Promise<void> {
+    const { folder, cleanup } = this.#stage;
+    const operator = startOperator({
+      api: this.#api,
+      agents: staticAgentDirectory(agents),
+      log: createLog('info', pino.destination({ dest: join(folder, 'operator.log'), sync: true })),
+      intervals: { transitionalMs: 100, idleMs: 1_000 },
+    });
+    cleanup.add('end the operator', () => operator.stop());
+    await this.#applyQuickstart();
   }
 
   /** The volume's name at the agents. */
@@ -82,13 +97,37 @@ export class DemoKubernetes {
     return { node: status?.node as DemoNode, volume: status?.volume ?? '', snapshot: status?.snapshot ?? '' };
   }
 
-  /** Waits until the volume's status names this node as the primary's; returns what the status says. */
-  async followed(node: DemoNode): Promise<string> {
+  /** From now on the standby takes over when its primary is lost for two seconds. */
+  async failOverAutomatically(): Promise<void> {
+    const failover = { policy: 'Automatic', after: '2s' };
+    for (const { metadata } of (await this.#api.list(standbyMirrors)).items)
+      await this.#api.patch(standbyMirrors, keyOf({ metadata }), { spec: { failover } });
+    this.#stage.report.note(`StandbyMirror: failover ${JSON.stringify(failover)}`);
+    await this.#until(standbyMirrors, 'FailoverReady');
+  }
+
+  /** Waits until this node has the primary, and that is there; returns what the status says. */
+  async primaryOn(node: DemoNode): Promise<string> {
     const { status } = await waitFor(
-      async () => (await this.#api.list(primaryVolumes)).items.find((volume) => volume.status?.node === node),
-      { timeoutMs, what: `the operator to follow the promotion on ${node}` },
+      async () => {
+        const { items } = await this.#api.list(primaryVolumes);
+        return items.find(({ status: of }) => of?.node === node && isConditionTrue(of.conditions, 'Ready'));
+      },
+      { timeoutMs, what: `the primary on ${node}` },
     );
     return `status.node ${status?.node}, epoch ${status?.epoch}`;
+  }
+
+  /** Waits until the record has another copy than the primary's in sync, in the epoch that it is in. */
+  async protectedAgain(): Promise<string> {
+    return waitFor(
+      async () => {
+        const record = (await this.#api.list(primaryVolumes)).items[0]?.status?.arbiter;
+        const copy = record?.copies.find(({ state, epoch }) => state === 'InSync' && epoch === record.epoch);
+        return copy && `copy ${copy.name} is in sync in epoch ${copy.epoch}`;
+      },
+      { timeoutMs, what: 'the old primary to be in sync' },
+    );
   }
 
   /** Waits until every object of a kind has a condition that is True, and returns the first. */

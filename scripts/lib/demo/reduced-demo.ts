@@ -7,7 +7,6 @@ import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DemoCluster } from './cluster.ts';
 import { run } from './command.ts';
-import { promote } from './failover.ts';
 import type { Stage } from './stage.ts';
 
 const imageBytes = 64 * 1024 * 1024;
@@ -35,13 +34,17 @@ export async function reducedDemo(stage: Stage): Promise<string> {
     report.check('Copy of the snapshot', fromSnapshot.onlyFirst === fromSnapshot.blocks, describe(fromSnapshot));
     report.observe('Copy of the live volume', describe(compare(live, first, second)));
   });
-  await report.step('The primary is lost: its agent is killed; the standby takes over', async () => {
+  await report.step('The primary is lost: the standby takes over by itself', async () => {
+    await cluster.failOverAutomatically();
     await cluster.agents['node-a'].end('SIGKILL');
-    await promote(report, cluster.agents['node-b'], cluster.volume);
+    report.note(`The operator has promoted the standby: ${await cluster.primaryOn('node-b')}`);
     const after = join(folder, 'after-failover.img');
     await copyHead(await cluster.liveExport('node-b'), after);
     const found = compare(after, first, second);
     report.check('Volume after the failover', found.onlySecond === found.blocks, describe(found));
+  });
+  await report.step('The old primary comes back, as a standby', async () => {
+    report.check('Return of the old primary', true, await cluster.bringBack('node-a'));
   });
   return cluster.describe();
 }
