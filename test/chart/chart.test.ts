@@ -176,6 +176,23 @@ describe('rights', () => {
     expect(agentRules(await renderManifests({ agent: { arbiter: 'none' } }))).toEqual([]);
   });
 
+  test('an agent is confined by an admission policy, if asked for and where there are any', async () => {
+    const values = { agent: { admissionPolicy: { enabled: true } } };
+    const manifests = await renderManifests(values, { kubeVersion: '1.33.1', namespace: 'storage' });
+    const spec = at<object>(pick(manifests, 'ValidatingAdmissionPolicy'), 'spec');
+    expect(at(spec, 'matchConditions.0.expression')).toBe(
+      "request.userInfo.username == 'system:serviceaccount:storage:understudy-agent'",
+    );
+    expect(at<unknown[]>(spec, 'validations').length).toBe(4);
+    expect(at(pick(manifests, 'ValidatingAdmissionPolicyBinding'), 'spec')).toEqual({
+      policyName: pick(manifests, 'ValidatingAdmissionPolicy').metadata.name,
+      validationActions: ['Deny'],
+    });
+    await expect(renderChart(values, { kubeVersion: '1.29.0' })).rejects.toThrow(/1\.30/);
+    const without = (await renderManifests()).filter(({ kind }) => kind.startsWith('ValidatingAdmission'));
+    expect(without).toEqual([]);
+  });
+
   test('the operator may delete pods only if that is asked for', async () => {
     const mayDelete = async (values: object) =>
       (await renderManifests(values))
