@@ -12,6 +12,7 @@ import { noMetrics, type OperatorMetrics } from './controllers/metrics.ts';
 import { NodeLabelController } from './controllers/node-label-controller.ts';
 import { NodePoolController } from './controllers/node-pool-controller.ts';
 import { ProvisioningController } from './controllers/provisioning-controller.ts';
+import { RestoreController } from './controllers/restore-controller.ts';
 import { routeChanges } from './controllers/routes.ts';
 import { ScheduleController } from './controllers/schedule-controller.ts';
 import { SnapshotController } from './controllers/snapshot-controller.ts';
@@ -92,6 +93,7 @@ function startQueues(context: ControllerContext, random: () => number, metrics: 
     volumes: queue('volumes', new VolumeController(context)),
     snapshots: queue('snapshots', new SnapshotController(context)),
     schedules: queue('schedules', new ScheduleController(context)),
+    restores: queue('restores', new RestoreController(context)),
     bindings: queue('bindings', new BindingController(context)),
     nodeLabels: queue('node-labels', new NodeLabelController(context)),
     provisioning: queue('provisioning', new ProvisioningController(context)),

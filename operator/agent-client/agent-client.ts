@@ -1,3 +1,4 @@
+import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
 
@@ -14,6 +15,10 @@ export interface AgentClient {
   /** A volume that is not there is no error. @throws InUse */
   deleteVolume(volume: string): Promise<void>;
   prepare(volume: string, epoch: number): Promise<PrepareResult>;
+  /** Begins a restore at the primary, or finds the one of that name. */
+  putRestore(volume: string, request: RestoreRequestInput): Promise<VolumeView>;
+  /** Without a restore under way, no error. */
+  giveUpRestore(volume: string): Promise<void>;
   /** The snapshot, Ready or still Waiting: asking again with the same name answers what became of it. */
   putSnapshot(volume: string, snapshot: string, request: SnapshotRequestInput): Promise<SnapshotView>;
   /** Undefined if the agent does not know the snapshot, or its volume. */

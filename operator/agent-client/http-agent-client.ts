@@ -1,6 +1,7 @@
 import type { Agent } from 'node:http';
 import { z } from 'zod';
 import { problemSchema } from '../../agent/api/contract/problem.ts';
+import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import { routePath, routes } from '../../agent/api/contract/routes.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import {
@@ -74,6 +75,14 @@ export class HttpAgentClient implements AgentClient {
       prepareResultSchema,
       await this.#request('POST', routePath(routes.prepare, { volume }), { epoch }),
     );
+  }
+
+  async putRestore(volume: string, request: RestoreRequestInput): Promise<VolumeView> {
+    return this.#parse(volumeViewSchema, await this.#request('PUT', routePath(routes.restore, { volume }), request));
+  }
+
+  async giveUpRestore(volume: string): Promise<void> {
+    await this.#request('DELETE', routePath(routes.restore, { volume }));
   }
 
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequestInput): Promise<SnapshotView> {

@@ -113,6 +113,12 @@ async function send(
       return { prepared: await client.prepare(action.volume, action.epoch) };
     case 'put-snapshot':
       return { snapshot: await client.putSnapshot(action.volume, action.snapshot, action.request) };
+    case 'put-restore':
+      await client.putRestore(action.volume, action.request);
+      return {};
+    case 'give-up-restore':
+      await client.giveUpRestore(action.volume);
+      return {};
     case 'delete-snapshot':
       await client.deleteSnapshot(action.volume, action.snapshot);
       return {};

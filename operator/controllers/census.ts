@@ -20,13 +20,14 @@ export const emptyCensus: Census = { objects: [], volumes: [] };
 
 type Conditioned = KubeObject & { readonly status?: { readonly conditions?: readonly Condition[] | undefined } };
 
-export function takeCensus({ pools, volumes, mirrors, snapshots, schedules }: ClusterCaches): Census {
+export function takeCensus({ pools, volumes, mirrors, snapshots, schedules, restores }: ClusterCaches): Census {
   const kinds: readonly (readonly [string, readonly Conditioned[]])[] = [
     ['NodePool', pools.list()],
     ['PrimaryVolume', volumes.list()],
     ['StandbyMirror', mirrors.list()],
     ['Snapshot', snapshots.list()],
     ['SnapshotSchedule', schedules.list()],
+    ['SnapshotRestore', restores.list()],
   ];
   return {
     objects: kinds.flatMap(([kind, objects]) => countReady(kind, objects)),

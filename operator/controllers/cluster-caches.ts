@@ -9,6 +9,7 @@ import { type NodePool, nodePools } from '../resources/node-pool.ts';
 import { type PrimaryVolume, primaryVolumes } from '../resources/primary-volume.ts';
 import type { Resource } from '../resources/resource.ts';
 import { type Snapshot, snapshots } from '../resources/snapshot.ts';
+import { type SnapshotRestore, snapshotRestores } from '../resources/snapshot-restore.ts';
 import { type SnapshotSchedule, snapshotSchedules } from '../resources/snapshot-schedule.ts';
 import { type StandbyMirror, standbyMirrors } from '../resources/standby-mirror.ts';
 import {
@@ -29,6 +30,7 @@ export class ClusterCaches {
   readonly mirrors: ResourceCache<StandbyMirror>;
   readonly snapshots: ResourceCache<Snapshot>;
   readonly schedules: ResourceCache<SnapshotSchedule>;
+  readonly restores: ResourceCache<SnapshotRestore>;
   /** Those that were made of our objects. */
   readonly persistentVolumes: ResourceCache<PersistentVolume>;
   readonly claims: ResourceCache<PersistentVolumeClaim>;
@@ -51,6 +53,7 @@ export class ClusterCaches {
     this.mirrors = follow(standbyMirrors);
     this.snapshots = follow(snapshots);
     this.schedules = follow(snapshotSchedules);
+    this.restores = follow(snapshotRestores);
     this.persistentVolumes = follow(persistentVolumes, { labelSelector: ownerUidLabel });
     this.claims = follow(persistentVolumeClaims);
     this.storageClasses = follow(storageClasses);
@@ -58,7 +61,8 @@ export class ClusterCaches {
 
   /**
    * Resolves when what the others depend on has been listed. Nodes are not waited for, their labels are all that is used of
-   * them; nor schedules, so that in a cluster that does not have that kind yet everything else works.
+   * them; nor schedules and restores, so that in a cluster that does not have these kinds yet everything
+   * else works.
    */
   async synced(): Promise<void> {
     await Promise.all(this.#needed().map((cache) => cache.synced));
@@ -102,6 +106,6 @@ export class ClusterCaches {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#needed(), this.nodes, this.schedules].map((cache) => cache.stop()));
+    await Promise.all([...this.#needed(), this.nodes, this.schedules, this.restores].map((cache) => cache.stop()));
   }
 }

@@ -20,6 +20,8 @@ const harmless = new Set([
   'WaitingForDependents',
   'Resizing',
   'NotYet',
+  'KeepingBefore',
+  'Restoring',
 ]);
 
 /** Conditions that only summarise what others, or other objects, tell already. */

@@ -4,6 +4,7 @@ export interface Queues {
   readonly volumes: { add(key: string): void };
   readonly snapshots: { add(key: string): void };
   readonly schedules: { add(key: string): void };
+  readonly restores: { add(key: string): void };
   readonly bindings: { add(key: string): void };
   readonly nodeLabels: { add(key: string): void };
   readonly provisioning: { add(key: string): void };

@@ -9,6 +9,7 @@ import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { routeClaims } from './claim-routes.ts';
 import type { ClusterCaches } from './cluster-caches.ts';
 import type { Queues } from './queues.ts';
+import { routeRestores } from './restore-routes.ts';
 import { routeSchedules } from './schedule-routes.ts';
 import { volumeNameOf } from './volume-controller.ts';
 
@@ -28,6 +29,7 @@ export function routeChanges(caches: ClusterCaches, queues: Queues): void {
   caches.snapshots.onChange((before, after) => routeSnapshot(caches, queues, before, after));
   routeClaims(caches, queues);
   routeSchedules(caches, queues);
+  routeRestores(caches, queues);
 }
 
 /** What a primary's fate depends on: whether its Node is ready, and whether it is being drained. */

@@ -1,4 +1,5 @@
 import { errorCode } from '../../common/errors.ts';
+import { isBeingRestored } from '../planning/plan-restore.ts';
 import {
   holderOf,
   planSchedule,
@@ -107,7 +108,10 @@ export class ScheduleController {
   /** Not while it is in use at this moment, whatever was last heard of it. */
   async #prune(schedule: SnapshotSchedule, removal: Removal): Promise<void> {
     const { snapshot } = removal;
-    const holder = holderOf(snapshot) ?? (await this.#readerOf(snapshot)) ?? (await this.#podOf(snapshot));
+    const restored = isBeingRestored(snapshot, this.#context.caches.restores.list())
+      ? 'it is being restored'
+      : undefined;
+    const holder = restored ?? holderOf(snapshot) ?? (await this.#readerOf(snapshot)) ?? (await this.#podOf(snapshot));
     if (holder !== undefined) {
       this.#context.log.debug({ snapshot: snapshot.metadata.name, holder }, 'an old snapshot stays: it is in use');
       return;

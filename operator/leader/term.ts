@@ -57,6 +57,8 @@ function clientWithin(term: Term, client: AgentClient): AgentClient {
     putVolume: (volume, spec) => change(() => client.putVolume(volume, spec)),
     deleteVolume: (volume) => change(() => client.deleteVolume(volume)),
     prepare: (volume, epoch) => change(() => client.prepare(volume, epoch)),
+    putRestore: (volume, request) => change(() => client.putRestore(volume, request)),
+    giveUpRestore: (volume) => change(() => client.giveUpRestore(volume)),
     putSnapshot: (volume, snapshot, request) => change(() => client.putSnapshot(volume, snapshot, request)),
     deleteSnapshot: (volume, snapshot) => change(() => client.deleteSnapshot(volume, snapshot)),
   };

@@ -1,3 +1,4 @@
+import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
 import type { ErrorCode } from '../../common/errors.ts';
@@ -15,6 +16,13 @@ export type AgentAction =
       readonly snapshot: string;
       readonly request: SnapshotRequestInput;
     }
+  | {
+      readonly type: 'put-restore';
+      readonly node: string;
+      readonly volume: string;
+      readonly request: RestoreRequestInput;
+    }
+  | { readonly type: 'give-up-restore'; readonly node: string; readonly volume: string }
   | { readonly type: 'delete-snapshot'; readonly node: string; readonly volume: string; readonly snapshot: string };
 
 /** Why an action did not succeed. */

@@ -116,6 +116,13 @@ export function primaryFinding(volume: PrimaryVolume, primary: PrimaryFact): Fin
 
 function stateFinding(view: VolumeView): Finding {
   const error = view.lastError === undefined ? '' : `: ${view.lastError}`;
+  const { restore } = view;
+  if (restore?.state === 'Running')
+    return notReady('Restoring', `it is being put back to snapshot ${restore.snapshot}`);
+  if (restore?.state === 'Failed') {
+    const why = restore.lastError === undefined ? '' : `: ${restore.lastError}`;
+    return notReady('HalfRestored', `a restore to snapshot ${restore.snapshot} cannot go on${why}`);
+  }
   switch (view.state) {
     case 'Ready':
       return { type: 'Ready', status: 'True', reason: 'Available', message: 'it can be used' };

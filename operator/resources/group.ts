@@ -36,3 +36,6 @@ export const scheduleLabel = `${group}/schedule`;
 export const scheduledAtAnnotation = `${group}/scheduled-at`;
 /** Set to "true" on a Snapshot, no schedule removes it. */
 export const keepAnnotation = `${group}/keep`;
+
+/** On the Snapshot of what was there before a restore: the uid of the SnapshotRestore. */
+export const restoreUidLabel = `${group}/restore-uid`;

@@ -1,3 +1,4 @@
+import { type RestoreRequestInput, restoreRequestSchema } from '../../agent/api/contract/restore.ts';
 import { type SnapshotRequestInput, snapshotRequestSchema } from '../../agent/api/contract/snapshots.ts';
 import {
   type MirrorSpec,
@@ -26,6 +27,8 @@ type Call =
   | 'deleteVolume'
   | 'prepare'
   | 'putSnapshot'
+  | 'putRestore'
+  | 'giveUpRestore'
   | 'getSnapshot'
   | 'deleteSnapshot';
 
@@ -43,6 +46,7 @@ interface SimulatedVolume {
   snapshots: Map<string, SnapshotView>;
   /** Requests that wait for a lull, with the mirror that they are for. */
   waiting: Map<string, string | undefined>;
+  restore?: NonNullable<VolumeView['restore']>;
 }
 
 /**
@@ -162,6 +166,29 @@ export class SimulatedAgent implements AgentClient {
       volume.prepared = epoch;
       const { clean, consistent } = volume;
       return { epoch, clean, consistent, dataEpoch: volume.spec.epoch };
+    });
+  }
+
+  async putRestore(name: string, input: RestoreRequestInput): Promise<VolumeView> {
+    this.changes.push({ call: 'putRestore', name: input.name });
+    return this.#call('putRestore', () => {
+      const { name: restore, snapshot, mirror, allowInUse } = restoreRequestSchema.parse(input);
+      const volume = this.#known(name);
+      if (volume.restore?.name !== restore) {
+        if (volume.attached && !allowInUse) throw refusal('InUse', `volume ${name} has connections to its live export`);
+        const holder = mirror === undefined ? volume : this.#standby(name, volume, mirror);
+        if (!holder.snapshots.has(snapshot)) throw refusal('NotFound', `no snapshot ${snapshot} on this copy`);
+        volume.restore = { name: restore, snapshot, state: 'Running', startedAt: '2026-01-02T03:04:06.000Z' };
+      }
+      return this.#view(name, volume);
+    });
+  }
+
+  async giveUpRestore(name: string): Promise<void> {
+    this.changes.push({ call: 'giveUpRestore', name });
+    this.#call('giveUpRestore', () => {
+      const volume = this.#known(name);
+      if (volume.restore && volume.restore.state !== 'Done') volume.restore = { ...volume.restore, state: 'GivenUp' };
     });
   }
 
@@ -378,6 +405,7 @@ export class SimulatedAgent implements AgentClient {
         : { link: { connected: this.#isConnected(name, volume), state: 'InSync' as const } }),
       ...(volume.prepared === undefined ? {} : { prepared: volume.prepared }),
       attached: volume.attached,
+      ...(volume.restore === undefined ? {} : { restore: volume.restore }),
       mirrors,
       ...(spec.peers === undefined ? {} : { peers: spec.peers }),
       snapshots: [...volume.snapshots.values()],
