@@ -35,6 +35,11 @@ export function schedule(namespace: string, name: string, mirrorName: string, sp
   return custom('SnapshotSchedule', namespace, name, { ...usual, ...spec });
 }
 
+/** An order to put the volume of a snapshot back to it. */
+export function restore(namespace: string, name: string, snapshotName: string, spec: object = {}): object {
+  return custom('SnapshotRestore', namespace, name, { snapshot: snapshotName, ...spec });
+}
+
 /** What `kubectl apply -f -` takes. */
 export function manifest(...objects: object[]): string {
   return JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
