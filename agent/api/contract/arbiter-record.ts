@@ -29,7 +29,12 @@ export const arbiterRecordSchema = z.object({
     .array(arbitratedCopySchema)
     .meta({ description: 'The other copies, as far as something was agreed of them.' }),
   superseded: z
-    .array(z.object({ name: z.string(), epoch: epochField('The last epoch in which it was the primary.') }))
+    .array(
+      z.object({
+        name: z.string().meta({ description: 'The name of the copy.' }),
+        epoch: epochField('The last epoch in which it was the primary.'),
+      }),
+    )
     .optional()
     .meta({
       description:
