@@ -57,8 +57,23 @@ export async function openMirrors(options: MirrorsOptions): Promise<MirrorDevice
   });
   const { unusable } = store.record;
   if (unusable) device.disable(unusable.state, unusable.reason);
-  else device.start(mirrors, mirrorRecords, await openJournals(mirrors, openJournal, folders));
+  else {
+    const explicit = withJournals(mirrors, store.record.pool);
+    device.start(explicit, mirrorRecords, await openJournals(explicit, openJournal, folders));
+  }
   return device;
+}
+
+/**
+ * The mirrors as they are asked for, with the journals that were left to the agent spelled out: a journal asked for in
+ * words that amount to the one there is changes nothing.
+ */
+export function withJournals(mirrors: readonly MirrorSpec[], volumePool: string): MirrorSpec[] {
+  return mirrors.map((spec) => {
+    if (spec.mode === 'synchronous') return spec;
+    const { pool = volumePool, capacity = defaultJournalBytes } = spec.journal ?? {};
+    return { ...spec, journal: { pool, capacity } };
+  });
 }
 
 async function openJournals(

@@ -6,7 +6,7 @@ import type { Arbiter } from '../mirror/arbiter.ts';
 import type { MirrorDevice } from '../mirror/mirror-device.ts';
 import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { StandbySession } from '../mirror/standby-session.ts';
-import { openMirrors, recordUnusable } from './copy-mirrors.ts';
+import { openMirrors, recordUnusable, withJournals } from './copy-mirrors.ts';
 import { refusalOf, StandbyCopyOfVolume } from './standby-copy.ts';
 import { RecordStore, type VolumeRecord } from './volume-record.ts';
 import { openStack, type VolumeFolders, type VolumeStack } from './volume-stack.ts';
@@ -96,7 +96,7 @@ export async function changeLive({ store, role }: OpenedCopy, change: LiveChange
     ...(peers === undefined ? {} : { peers }),
   }));
   if (role.kind === 'standby') await role.standby.refuseBelow(epoch);
-  await role.mirror?.setMirrors(mirrors, { epoch, relink });
+  await role.mirror?.setMirrors(withJournals(mirrors, store.record.pool), { epoch, relink });
   await store.update((record) => ({ ...record, mirrors: [...mirrors] }));
 }
 

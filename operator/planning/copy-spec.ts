@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { MirrorSpec, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import type { PrimaryVolume, PrimaryVolumeSpec } from '../resources/primary-volume.ts';
+import { sameLinks } from './link-spec.ts';
 
 type Buffer = NonNullable<VolumeSpecInput['buffer']>;
 type BufferField = PrimaryVolumeSpec['buffer'];
@@ -78,7 +79,7 @@ export function isAsSpecified(view: VolumeView, spec: VolumeSpecInput): boolean 
     (spec.arbiterKey === undefined || view.arbiter?.key === spec.arbiterKey) &&
     (spec.peers === undefined || isDeepStrictEqual(view.peers, spec.peers)) &&
     sameBuffer(bufferOf(view), spec.buffer) &&
-    sameMirrors(view.mirrors, spec.mirrors ?? [])
+    sameLinks(view, spec.mirrors ?? [])
   );
 }
 
@@ -105,15 +106,4 @@ function optionalBuffer(buffer: Buffer | undefined): { buffer?: Buffer } {
 
 function sameBuffer(a: Buffer | undefined, b: Buffer | undefined): boolean {
   return a?.pool === b?.pool && a?.capacity === b?.capacity && a?.maxSnapshots === b?.maxSnapshots;
-}
-
-type Link = Pick<MirrorSpec, 'name' | 'address' | 'mode'>;
-
-function sameMirrors(a: readonly Link[], b: readonly Link[]): boolean {
-  const text = (mirrors: readonly Link[]) =>
-    mirrors
-      .map(({ name, address, mode }) => `${name} ${address} ${mode}`)
-      .sort()
-      .join('\n');
-  return text(a) === text(b);
 }

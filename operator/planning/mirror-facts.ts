@@ -27,7 +27,9 @@ export interface MirrorFact {
   readonly address: string | undefined;
   readonly observation: Observation | undefined;
   readonly view: VolumeView | undefined;
-  /** The primary's view of the link to it. */
+  /** The standby that feeds it, of a cascade; undefined if the primary does. */
+  readonly upstream: MirrorFact | undefined;
+  /** The view that whoever feeds it has of the link to it. */
   readonly link: MirrorView | undefined;
   readonly standing: MirrorStanding;
 }
@@ -39,6 +41,8 @@ export interface MirrorContext {
   /** Undefined while the volume's spec is invalid. */
   readonly volumeSpec: PrimaryVolumeSpec | undefined;
   readonly primary: PrimaryFact | undefined;
+  /** Of all mirrors of the volume. */
+  readonly facts: readonly MirrorFact[];
 }
 
 export type MirrorStanding =
@@ -66,10 +70,33 @@ export function mirrorFacts(
     const spec = validateSpec(standbyMirrors, mirror.spec, mirror.status?.accepted);
     const buffer = spec.ok ? spec.value.buffer : undefined;
     const copy = { mirror, name: mirror.metadata.name, reversed: false, buffer, spec, placed };
-    return { ...copy, ...seenOf(copy, world, volume, primary) };
+    return { ...copy, upstream: undefined, ...seenOf(copy, world, volume, primary) };
   });
   const reversed = reversedFact(own, world, volume, primary);
-  return reversed === undefined ? own : [...own, reversed];
+  const facts = own.map((fact) => withUpstream(fact, own));
+  return reversed === undefined ? facts : [...facts, reversed];
+}
+
+/** A cascade's link is its standby's, unless that has become the primary. */
+function withUpstream(fact: MirrorFact, facts: readonly MirrorFact[]): MirrorFact {
+  const upstream = facts.find(({ name }) => name === upstreamName(fact));
+  if (upstream === undefined || upstream.standing === 'promoted') return fact;
+  return { ...fact, upstream, link: upstream.view?.mirrors.find(({ name }) => name === fact.name) };
+}
+
+/** The mirror that a cascade names; undefined for a mirror of the primary. */
+export function upstreamName({ mirror }: Pick<MirrorFact, 'mirror'>): string | undefined {
+  return mirror.spec.mirrorRef?.name;
+}
+
+/** The copy that feeds it: where it is, and what is seen of it. */
+export function feederOf(
+  { upstream }: MirrorFact,
+  primary: PrimaryFact | undefined,
+): { readonly what: string; readonly node: string; readonly observation: Observation } | undefined {
+  if (upstream === undefined) return primary && { what: 'the primary', ...primary };
+  const { placed, observation, name } = upstream;
+  return placed && observation && { what: `the standby of ${name}`, node: placed.node, observation };
 }
 
 type CopyOfMirror = Pick<MirrorFact, 'mirror' | 'name' | 'reversed' | 'buffer' | 'spec' | 'placed'>;
@@ -93,7 +120,7 @@ function reversedFact(
     spec: promoted.spec,
     placed: { node: origin.node, pool: origin.pool, volume: agentVolumeName(volume) },
   };
-  return { ...copy, ...seenOf(copy, world, volume, primary) };
+  return { ...copy, upstream: undefined, ...seenOf(copy, world, volume, primary) };
 }
 
 function seenOf(
@@ -128,19 +155,11 @@ function standingOf(
   return view.role === 'primary' ? 'former' : 'standby';
 }
 
-/** What a mirror asks for that the agents of this release refuse; one such mirror must not hold up the others. */
-export function unsupported(spec: StandbyMirrorSpec): string | undefined {
-  return spec.mode === 'Asynchronous'
-    ? 'asynchronous mirrors are not supported by this release; use mode Synchronous'
-    : undefined;
-}
-
-/** Whether the primary is to have a link to it: its standby is there, and nothing speaks against it. */
+/** Whether there is to be a link to it: its standby is there, and nothing speaks against it. */
 export function isLinkable(fact: MirrorFact): boolean {
   return (
     fact.standing === 'standby' &&
     fact.spec.ok &&
-    unsupported(fact.spec.value) === undefined &&
     fact.view !== undefined &&
     isHeld(fact.mirror) &&
     !isDeleting(fact.mirror)

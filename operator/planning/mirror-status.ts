@@ -4,7 +4,7 @@ import type { Finding } from '../resources/conditions.ts';
 import type { StandbyMirrorStatus } from '../resources/standby-mirror.ts';
 import { failureOf } from './actions.ts';
 import { notReady, notReadyAfter, unseen } from './findings.ts';
-import type { MirrorContext, MirrorFact } from './mirror-facts.ts';
+import { feederOf, type MirrorContext, type MirrorFact } from './mirror-facts.ts';
 import { findPool, sameDiskReason } from './pools.ts';
 import { agentVolumeName } from './volume-world.ts';
 
@@ -12,14 +12,16 @@ import { agentVolumeName } from './volume-world.ts';
 export function linkFindings(fact: MirrorFact, context: MirrorContext): Finding[] {
   const { primary } = context;
   if (primary?.observation.kind !== 'present' || primary.trouble !== undefined) return primaryUnseen(context);
+  const feeder = feederOf(fact, primary);
+  if (feeder?.observation.kind !== 'present') return feederUnseen(fact);
   const missing = standbyUnseen(fact);
   if (fact.link === undefined) {
-    const refused = primaryRefusal(context);
-    const waiting = missing ?? refused ?? notReady('Pending', 'the primary has not been told of it yet');
+    const refused = feederRefusal(feeder, context);
+    const waiting = missing ?? refused ?? notReady('Pending', `${feeder.what} has not been told of it yet`);
     return [waiting, { ...waiting, type: 'InSync' }];
   }
   const inSync = inSyncFinding(fact.link);
-  const ready = fact.link.state === 'InSync' || fact.link.state === 'Lagging' ? missing : undefined;
+  const ready = isFollowing(fact.link) ? missing : undefined;
   return [ready ?? readyFinding(fact.link, inSync), inSync];
 }
 
@@ -36,6 +38,16 @@ function primaryUnseen({ primary, volume }: MirrorContext): Finding[] {
   ];
 }
 
+/** Nor can what a standby says about a cascade. */
+function feederUnseen({ upstream }: MirrorFact): Finding[] {
+  const waiting =
+    upstream?.placed && upstream.observation
+      ? unseen(upstream.placed.node, upstream.observation)
+      : { reason: 'Pending', message: 'it has not been placed yet' };
+  const finding = notReady(waiting.reason, `of the standby of mirror ${upstream?.name}: ${waiting.message}`);
+  return [finding, { ...finding, type: 'InSync' }];
+}
+
 function standbyUnseen(fact: MirrorFact): Finding | undefined {
   if (fact.placed === undefined || fact.observation === undefined || fact.view !== undefined) return undefined;
   if (fact.observation.kind === 'absent') return notReady('Pending', 'the standby is being created');
@@ -43,14 +55,23 @@ function standbyUnseen(fact: MirrorFact): Finding | undefined {
   return notReady(reason, message);
 }
 
-function primaryRefusal({ world, volume, primary }: MirrorContext): Finding | undefined {
-  if (volume === undefined || primary === undefined) return undefined;
-  const put = { type: 'put-volume', node: primary.node, volume: agentVolumeName(volume) } as const;
+function feederRefusal(
+  feeder: { readonly what: string; readonly node: string },
+  { world, volume }: MirrorContext,
+): Finding | undefined {
+  if (volume === undefined) return undefined;
+  const put = { type: 'put-volume', node: feeder.node, volume: agentVolumeName(volume) } as const;
   const failure = failureOf(world.outcomes, put);
-  return failure && notReadyAfter({ ...failure, message: `the primary could not be told of it: ${failure.message}` });
+  return (
+    failure && notReadyAfter({ ...failure, message: `${feeder.what} could not be told of it: ${failure.message}` })
+  );
 }
 
 function inSyncFinding(link: MirrorView): Finding {
+  if (isFollowing(link) && link.mode === 'asynchronous') {
+    const message = 'it follows the primary in order, as far behind as its lag says';
+    return { type: 'InSync', status: 'False', reason: 'Asynchronous', message };
+  }
   if (link.state === 'InSync') {
     return { type: 'InSync', status: 'True', reason: 'InSync', message: 'it holds every acknowledged write' };
   }
@@ -58,8 +79,12 @@ function inSyncFinding(link: MirrorView): Finding {
 }
 
 function readyFinding(link: MirrorView, inSync: Finding): Finding {
-  const follows = link.state === 'InSync' || (link.mode === 'asynchronous' && link.state === 'Lagging');
-  return { ...inSync, type: 'Ready', status: follows ? 'True' : 'False' };
+  return { ...inSync, type: 'Ready', status: isFollowing(link) ? 'True' : 'False' };
+}
+
+/** Its standby is a consistent image, of now or of a moment ago. */
+function isFollowing({ mode, state }: MirrorView): boolean {
+  return state === 'InSync' || (mode === 'asynchronous' && state === 'Lagging');
 }
 
 function explain(link: MirrorView): string {
@@ -73,8 +98,6 @@ function explain(link: MirrorView): string {
     }
     case 'Outdated':
       return `it misses ${formatBytes(link.dirtyBytes)}${error}`;
-    case 'Lagging':
-      return `${formatBytes(link.lagBytes)} are on their way to it${error}`;
     default:
       return `a newer epoch exists${error}`;
   }
@@ -113,10 +136,19 @@ function stateOf(fact: MirrorFact): NonNullable<StandbyMirrorStatus['state']> {
   return fact.view === undefined ? 'Unknown' : 'Connecting';
 }
 
-function linkStatus(link: MirrorView): Pick<StandbyMirrorStatus, 'dirtyBytes' | 'lagBytes' | 'progress'> {
-  const { resync, dirtyBytes, lagBytes } = link;
-  if (resync === undefined) return { dirtyBytes, lagBytes };
-  return { dirtyBytes, lagBytes, progress: { ...resync, percent: percent(resync.copiedBytes, resync.totalBytes) } };
+function linkStatus(
+  link: MirrorView,
+): Pick<StandbyMirrorStatus, 'dirtyBytes' | 'lagBytes' | 'lagSeconds' | 'progress'> {
+  const { resync, dirtyBytes, lagBytes, lagSeconds } = link;
+  return {
+    dirtyBytes,
+    lagBytes,
+    // Tenths: a status that changes with every look is written with every look.
+    ...(lagSeconds === undefined ? {} : { lagSeconds: Math.round(lagSeconds * 10) / 10 }),
+    ...(resync === undefined
+      ? {}
+      : { progress: { ...resync, percent: percent(resync.copiedBytes, resync.totalBytes) } }),
+  };
 }
 
 function percent(part: number, whole: number): number {

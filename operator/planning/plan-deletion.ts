@@ -2,9 +2,8 @@ import { originCopy, type PrimaryVolume, type VolumeCopy } from '../resources/pr
 import type { Snapshot } from '../resources/snapshot.ts';
 import { type AgentAction, failureOf } from './actions.ts';
 import { failureReason, listNames, unseen } from './findings.ts';
-import type { MirrorFact } from './mirror-facts.ts';
+import { feederOf, type MirrorContext, type MirrorFact } from './mirror-facts.ts';
 import { type Blocker, isAbandoned } from './object-plan.ts';
-import type { PrimaryFact } from './primary.ts';
 import { agentVolumeName, claimOf, observe, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** The next step of a deletion: something to do, something to wait for, or nothing any more. */
@@ -48,12 +47,8 @@ function ownCopies(volume: PrimaryVolume): VolumeCopy[] {
  * A mirror is unlinked from its primary first (see planPrimary), then its standby is removed. A copy that has become the
  * primary belongs to the volume: it stays.
  */
-export function planMirrorDeletion(
-  world: VolumeWorld,
-  fact: MirrorFact,
-  volume: PrimaryVolume | undefined,
-  primary: PrimaryFact | undefined,
-): DeletionStep {
+export function planMirrorDeletion(fact: MirrorFact, context: MirrorContext): DeletionStep {
+  const { world, facts } = context;
   const { placed } = fact;
   if (placed === undefined || fact.standing === 'promoted') return released;
   const abandoned = isAbandoned(fact.mirror);
@@ -68,9 +63,14 @@ export function planMirrorDeletion(
       `its standby holds the content of the Snapshots ${names}; it waits for their deletion`,
     );
   }
+  const behind = facts.filter(({ upstream }) => upstream?.name === fact.name).map(({ name }) => name);
+  if (behind.length > 0 && !abandoned) {
+    const message = `its standby feeds those of the mirrors ${listNames(behind)}; it waits for their deletion`;
+    return blocked('WaitingForDependents', message);
+  }
   const claim = claimOf(world, fact.mirror)?.blocker;
   if (claim !== undefined && !abandoned) return { actions: [], blocker: claim, released: false };
-  const linked = unlinkBlocker(world, fact, volume, primary);
+  const linked = unlinkBlocker(fact, context);
   if (linked !== undefined && !abandoned) return { actions: [], blocker: linked, released: false };
   return removeCopy(world, placed.node, placed.volume, abandoned);
 }
@@ -79,36 +79,32 @@ function snapshotsOf(world: VolumeWorld, volume: string): Snapshot[] {
   return world.snapshots.filter(({ status }) => status?.volume === volume && status.snapshot !== undefined);
 }
 
-/** Why the primary may still have a link to the standby; if nobody unlinked it, losing the standby would hold its writes. */
-function unlinkBlocker(
-  world: VolumeWorld,
-  fact: MirrorFact,
-  volume: PrimaryVolume | undefined,
-  primary: PrimaryFact | undefined,
-): Blocker | undefined {
-  if (volume === undefined || primary === undefined || fact.standing !== 'standby') return undefined;
-  const { observation } = primary;
+/** Why whoever feeds the standby may still have a link to it; a primary that nobody told would wait for it with its writes. */
+function unlinkBlocker(fact: MirrorFact, { world, volume, primary }: MirrorContext): Blocker | undefined {
+  const feeder = feederOf(fact, primary);
+  if (volume === undefined || feeder === undefined || fact.standing !== 'standby') return undefined;
+  const { what, node, observation } = feeder;
   if (observation.kind === 'absent') return undefined;
   const view = viewOf(observation);
   if (view === undefined) {
-    const { reason, message } = unseen(primary.node, observation);
-    return { reason, message: `the primary has to be told that the mirror goes, but ${message}` };
+    const { reason, message } = unseen(node, observation);
+    return { reason, message: `${what} has to be told that the mirror goes, but ${message}` };
   }
   if (fact.link === undefined) return undefined;
   const failure = failureOf(world.outcomes, {
     type: 'put-volume',
-    node: primary.node,
+    node,
     volume: agentVolumeName(volume),
   });
   if (failure !== undefined) {
     return {
       reason: failureReason(failure),
-      message: `the primary could not be told that the mirror goes: ${failure.message}`,
+      message: `${what} could not be told that the mirror goes: ${failure.message}`,
     };
   }
   return {
     reason: 'Unlinking',
-    message: `the primary on node ${primary.node} (${view.state}) is being told that the mirror goes`,
+    message: `${what} on node ${node} (${view.state}) is being told that the mirror goes`,
   };
 }
 

@@ -8,10 +8,12 @@ import { type AgentAction, failureOf } from './actions.ts';
 import { isSuperseded } from './arbiter-records.ts';
 import { changedCopySpec, isAsSpecified, newCopySpec } from './copy-spec.ts';
 import { notReady, notReadyAfter } from './findings.ts';
-import { type MirrorContext, type MirrorFact, unsupported } from './mirror-facts.ts';
+import { sameLinks } from './link-spec.ts';
+import { type MirrorContext, type MirrorFact, upstreamName } from './mirror-facts.ts';
 import { linkFindings } from './mirror-status.ts';
 import { isDeleting, isHeld } from './object-plan.ts';
 import { type Placement, place } from './placement.ts';
+import { wantedLinks } from './plan-links.ts';
 import type { PrimaryFact } from './primary.ts';
 import { agentVolumeName, type VolumeWorld, viewOf } from './volume-world.ts';
 
@@ -50,10 +52,13 @@ export function planMirror(fact: MirrorFact, context: MirrorContext): MirrorStep
 
 function planStandby(fact: MirrorFact, volume: PrimaryVolume, context: MirrorContext): MirrorStep {
   if (!fact.spec.ok) return says('Invalid', describeViolations(fact.spec.violations));
-  const refused = unsupported(fact.spec.value);
-  if (refused !== undefined) return says('NotSupported', refused);
-  if (isDeleting(volume)) return says('VolumeDeleting', `PrimaryVolume ${volume.metadata.name} is being deleted`);
+  if (isDeleting(volume)) {
+    const going = says('VolumeDeleting', `PrimaryVolume ${volume.metadata.name} is being deleted`);
+    return { ...going, action: planStandbyLinks(fact, context) };
+  }
   const { volumeSpec, primary } = context;
+  const cascade = cascadeObstacle(fact, context);
+  if (cascade !== undefined) return cascade;
   if (fact.placed === undefined) {
     if (volumeSpec === undefined || primary === undefined) return volumeNotReady(volume);
     return planPlacement(fact, fact.spec.value, volume, volumeSpec, primary, context.world);
@@ -67,11 +72,23 @@ function planStandby(fact: MirrorFact, volume: PrimaryVolume, context: MirrorCon
   return { findings: [notReadyAfter(failure), ...others] };
 }
 
+/** While a mirror or its volume is going, its standby still has to be told of the mirrors behind it that go. */
+export function planStandbyLinks(fact: MirrorFact, context: MirrorContext): AgentAction | undefined {
+  const { placed, view, standing } = fact;
+  const { volume, world, facts } = context;
+  if (standing !== 'standby' || placed === undefined || view === undefined || volume === undefined) return undefined;
+  const mirrors = wantedLinks(volume, view, facts, fact.name);
+  if (sameLinks(view, mirrors)) return undefined;
+  const spec = changedCopySpec(view, volume, { epoch: view.epoch, mirrors, onLoss: 'suspend' });
+  const action = { type: 'put-volume', node: placed.node, volume: placed.volume, spec } as const;
+  return failureOf(world.outcomes, action) === undefined ? action : undefined;
+}
+
 /**
  * A copy that was the primary in an older epoch becomes a standby of this one. Not before the new primary is one, nor while
  * a device of the old one is in use (rule 7); and never by itself over writes that only it may have.
  */
-function planReturn(fact: MirrorFact, volume: PrimaryVolume, { world, primary }: MirrorContext): MirrorStep {
+function planReturn(fact: MirrorFact, volume: PrimaryVolume, { world, primary, facts }: MirrorContext): MirrorStep {
   const { placed, view, name } = fact;
   if (placed === undefined || view === undefined || primary === undefined) return volumeNotReady(volume);
   const was = `its copy on node ${placed.node} was the primary in epoch ${view.epoch}`;
@@ -84,12 +101,25 @@ function planReturn(fact: MirrorFact, volume: PrimaryVolume, { world, primary }:
   if (viewOf(primary.observation)?.role !== 'primary' || primary.due !== undefined || primary.trouble !== undefined)
     return says('FormerPrimary', `${was}; it becomes a standby when the new primary is there`);
   if (view.attached) return says('FormerInUse', `${was}, and somebody still uses it there`);
-  const spec = changedCopySpec(view, volume, { role: 'standby', epoch: primary.epoch, mirrors: [], onLoss: 'suspend' });
+  const mirrors = wantedLinks(volume, view, facts, name);
+  const spec = changedCopySpec(view, volume, { role: 'standby', epoch: primary.epoch, mirrors, onLoss: 'suspend' });
   const action = { type: 'put-volume', node: placed.node, volume: placed.volume, spec } as const;
   const failure = failureOf(world.outcomes, action);
   const returning = says('Returning', `${was}; it is being made a standby of epoch ${primary.epoch}`);
   if (failure === undefined) return { ...returning, action };
   return { findings: [notReadyAfter(failure), ...returning.findings.slice(1)] };
+}
+
+/** What is wrong with the mirror that a cascade names, if anything is. */
+function cascadeObstacle(fact: MirrorFact, { facts }: MirrorContext): MirrorStep | undefined {
+  const upstream = upstreamName(fact);
+  if (upstream === undefined) return undefined;
+  const before = facts.find(({ name, reversed }) => name === upstream && !reversed);
+  if (before === undefined)
+    return says('MirrorNotFound', `there is no StandbyMirror ${upstream} of PrimaryVolume ${volumeName(fact)}`);
+  if (before === fact || upstreamName(before) !== undefined)
+    return says('NotSupported', `mirror ${upstream} is behind another mirror itself: one behind the other at most`);
+  return undefined;
 }
 
 function says(reason: string, message: string): MirrorStep {
@@ -169,7 +199,7 @@ function takenNodes(
 function standbySpec(
   fact: MirrorFact,
   volume: PrimaryVolume,
-  { volumeSpec, primary }: MirrorContext,
+  { volumeSpec, primary, facts }: MirrorContext,
 ): VolumeSpecInput | undefined {
   const { placed, observation, view } = fact;
   const primaryView = primary && viewOf(primary.observation);
@@ -191,7 +221,7 @@ function standbySpec(
     epoch: primary.epoch,
     size: parseQuantity(volumeSpec.size),
     buffer: fact.buffer,
-    mirrors: view.mirrors.map(({ name, address, mode }) => ({ name, address, mode })),
+    mirrors: wantedLinks(volume, view, facts, fact.name),
     onLoss: 'suspend',
   });
   return isAsSpecified(view, changed) ? undefined : changed;

@@ -1,4 +1,4 @@
-import type { MirrorSpec, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
+import type { VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import type { Finding } from '../resources/conditions.ts';
 import { originCopy, type PrimaryVolume, type PrimaryVolumeSpec } from '../resources/primary-volume.ts';
@@ -8,6 +8,7 @@ import { changedCopySpec, isAsSpecified, newCopySpec } from './copy-spec.ts';
 import { failureReason } from './findings.ts';
 import { isLinkable, type MirrorFact } from './mirror-facts.ts';
 import { isDeleting, isHeld } from './object-plan.ts';
+import { wantedLinks } from './plan-links.ts';
 import type { PrimaryFact } from './primary.ts';
 import { agentVolumeName, type VolumeWorld } from './volume-world.ts';
 
@@ -75,7 +76,7 @@ function wantedSpec(
   if (observation.kind === 'absent') return creation(volume, spec, primary);
   if (observation.kind !== 'present' || !takesChanges(observation.view)) return undefined;
   const { view } = observation;
-  const links = wantedLinks(volume, view, mirrors);
+  const links = wantedLinks(volume, view, mirrors, undefined);
   // A change of role is that alone: so the stack can stay open under those who read its snapshots.
   const size = primary.due === undefined ? wantedSize(spec, view, mirrors) : { bytes: view.size };
   const recorded = volume.status?.copies?.find((copy) => copy.name === primary.copy)?.onLoss;
@@ -120,27 +121,6 @@ function primaryBuffer(
   if (primary.copy === originCopy) return spec?.buffer;
   const promoted = mirrors.find(({ name }) => name === primary.copy);
   return promoted?.spec.ok ? promoted.spec.value.buffer : undefined;
-}
-
-/**
- * The links of the mirrors that can have one; links of mirrors about which nothing can be said now stay as they are, and
- * so do links that the operator did not make (someone set them up at the agent). Those of mirrors that are being deleted,
- * or were abandoned, go.
- */
-function wantedLinks(volume: PrimaryVolume, view: VolumeView, mirrors: readonly MirrorFact[]): MirrorSpec[] {
-  const kept = view.mirrors.filter((link) => {
-    const fact = mirrors.find(({ name }) => name === link.name);
-    if (fact !== undefined) return fact.standing !== 'promoted' && !isDeleting(fact.mirror);
-    return !volume.status?.copies?.some((copy) => copy.name === link.name);
-  });
-  const links = new Map(kept.map(({ name, address, mode }) => [name, { name, address, mode }]));
-  for (const fact of mirrors) {
-    const { address } = fact;
-    if (!isLinkable(fact) || !fact.spec.ok || address === undefined) continue;
-    const mode = fact.spec.value.mode === 'Synchronous' ? 'synchronous' : 'asynchronous';
-    links.set(fact.name, { name: fact.name, address, mode });
-  }
-  return [...links.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 /** One setting for all standbys of a volume: it suspends if any of its mirrors asks for that. Going on needs an arbiter, or a word. */

@@ -25,7 +25,7 @@ import { place } from './placement.ts';
 import { type DeletionStep, planMirrorDeletion, planVolumeDeletion } from './plan-deletion.ts';
 import { type Eviction, planEviction } from './plan-eviction.ts';
 import { planFailover } from './plan-failover.ts';
-import { type MirrorStep, planMirror } from './plan-mirror.ts';
+import { type MirrorStep, planMirror, planStandbyLinks } from './plan-mirror.ts';
 import { planPrimary } from './plan-primary.ts';
 import { findPrimary, type PrimaryFact } from './primary.ts';
 import { copiesStatus, primaryFinding, protectedFinding } from './volume-status.ts';
@@ -62,7 +62,7 @@ export function planVolume(world: VolumeWorld): VolumePlan {
   const primary = volume && findPrimary(world, volume);
   const facts = mirrorFacts(world, volume, primary);
   const spec = volume && validVolumeSpec(volume);
-  const context: MirrorContext = { world, volume, volumeSpec: spec?.ok ? spec.value : undefined, primary };
+  const context: MirrorContext = { world, volume, volumeSpec: spec?.ok ? spec.value : undefined, primary, facts };
   const reversed = facts.find((fact) => fact.reversed);
   const mirrors = facts
     .filter((fact) => !fact.reversed)
@@ -92,14 +92,15 @@ function planOneMirror(
 ): Planned<StandbyMirrorStatus> & { readonly name: string } {
   const { mirror, name } = fact;
   if (isDeleting(mirror)) {
-    const step = planMirrorDeletion(context.world, fact, context.volume, context.primary);
+    const step = planMirrorDeletion(fact, context);
     const status = {
       ...kept(mirror),
       ...claimStatus(mirror.status, claimOf(context.world, mirror)),
       ...measuredStatus(fact, undefined),
       ...conditions(mirror, deletionFindings(step), context.world),
     };
-    return { name, ...deleted(mirror, step, status) };
+    const unlink = step.actions.length === 0 && !step.released ? planStandbyLinks(fact, context) : undefined;
+    return { name, ...deleted(mirror, unlink === undefined ? step : { ...step, actions: [unlink] }, status) };
   }
   const step = reversed === undefined ? planMirror(fact, context) : planReversed(fact, reversed, context);
   const spec = fact.spec.ok ? fact.spec.value : undefined;
@@ -318,6 +319,8 @@ function isSettled(findings: readonly Finding[]): boolean {
     'FormerPrimary',
     'NoMirror',
     'SameDisk',
+    'Asynchronous',
+    'MirrorNotFound',
     'NotSupported',
     ...standingClaimReasons,
     'NoArbiter',

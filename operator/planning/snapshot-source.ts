@@ -1,5 +1,6 @@
 import { originCopy, type PrimaryVolume } from '../resources/primary-volume.ts';
 import type { SnapshotSpec } from '../resources/snapshot.ts';
+import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { isDeleting } from './object-plan.ts';
 import type { SnapshotWorld } from './snapshot-world.ts';
 import { agentVolumeName } from './volume-world.ts';
@@ -64,8 +65,16 @@ function onMirror(world: SnapshotWorld, name: string): SnapshotPlace {
     requestedFrom: primary,
     volume: agentVolumeName(volume),
     copy: name,
-    mirror: holder === primary ? undefined : name,
+    mirror: holder === primary ? undefined : wayTo(mirror, volume),
   };
+}
+
+/** By way of the standby that feeds it, unless that is the primary now. */
+function wayTo({ metadata, spec }: StandbyMirror, volume: PrimaryVolume): string {
+  const upstream = volume.status?.copies?.find(({ name }) => name === spec.mirrorRef?.name);
+  return upstream === undefined || upstream.node === volume.status?.node
+    ? metadata.name
+    : `${upstream.name}/${metadata.name}`;
 }
 
 function missing(kind: string, name: string): Obstacle {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { mirrorStateSchema } from '../../agent/api/contract/volumes.ts';
+import { parseQuantity } from '../../common/quantity.ts';
 import { conditionsField } from './conditions.ts';
 import {
   acceptedField,
@@ -10,11 +11,14 @@ import {
   nodeSelectorField,
   objectNameField,
   poolField,
+  quantityField,
 } from './fields.ts';
 import { group, version } from './group.ts';
 import type { CustomObject } from './kube-object.ts';
 import type { CustomResource, SpecRule } from './resource.ts';
 import { bufferNeverShrinksRule, bufferStaysRule, exactlyOneRule, immutableRule } from './rules.ts';
+
+const minJournalBytes = 1024 * 1024;
 
 const failoverSchema = z.object({
   policy: z.enum(['Manual', 'Automatic']).default('Manual').meta({
@@ -38,6 +42,13 @@ export const standbyMirrorSpecSchema = z.object({
   primaryVolumeRef: z
     .object({ name: objectNameField('The name of the PrimaryVolume, in the same namespace.') })
     .meta({ description: 'The volume that is mirrored.' }),
+  mirrorRef: z
+    .object({ name: objectNameField('The name of the StandbyMirror, in the same namespace, of the same volume.') })
+    .optional()
+    .meta({
+      description:
+        'The mirror behind whose standby this one is (a cascade): that standby, not the primary, feeds it. Asynchronous mirrors only, and one behind the other at most.',
+    }),
   nodeName: nodeNameField('The node of the standby; never the node of another copy of the volume.').optional(),
   nodeSelector: nodeSelectorField(
     'Labels of the nodes on which the standby may be created: of those that have the pool and no other copy, the one with the least in it is taken. Instead of nodeName.',
@@ -47,6 +58,25 @@ export const standbyMirrorSpecSchema = z.object({
     description:
       'Synchronous: a write is acknowledged when the standby holds it too. Asynchronous: the standby follows, in order.',
   }),
+  journal: z
+    .object({
+      pool: poolField(
+        'The pool, on the node of the primary, that it is in; that of the primary unless told.',
+      ).optional(),
+      capacity: quantityField('How much it holds, reserved at once; at least 1Mi.').refine(
+        (capacity) => parseQuantity(capacity) >= minJournalBytes,
+        'expected at least 1Mi',
+      ),
+    })
+    .optional()
+    .meta({
+      description:
+        'Of an asynchronous mirror: where the primary keeps writes that are still to be sent and do not fit in memory. When it is full, the standby is resynchronised. Without it, 256Mi in the pool of the primary.',
+    }),
+  compression: z.enum(['None', 'Zstd']).optional().meta({
+    description: 'Of an asynchronous mirror: whether its stream is compressed. None unless told.',
+  }),
+  resyncRateLimit: quantityField('Bytes a second that a resync or verification of this mirror may read.').optional(),
   onLoss: z.enum(['Suspend', 'Continue']).optional().meta({
     description:
       'What the primary does when it loses this standby. Suspend: writes wait until it is back. Continue: the primary goes on alone and records what the standby misses. Without it, Continue where the agent of the primary has an arbiter that decides, else Suspend.',
@@ -80,6 +110,10 @@ export const standbyMirrorStatusSchema = z.object({
     .meta({ description: 'How far the resync under way is.' }),
   dirtyBytes: bytesField('Bytes that the standby is known to miss.').optional(),
   lagBytes: bytesField('Bytes on their way to the standby.').optional(),
+  lagSeconds: z
+    .number()
+    .optional()
+    .meta({ description: 'Of an asynchronous mirror: how far in the past the image on the standby is, in seconds.' }),
   buffer: z
     .object({
       usedBytes: bytesField('Bytes of the buffer that are used.'),
@@ -105,6 +139,19 @@ const automaticNeedsSynchronousRule: SpecRule<StandbyMirrorSpec> = {
   got: ({ mode, failover }) => (mode === 'Synchronous' || failover.policy !== 'Automatic' ? undefined : '"Automatic"'),
 };
 
+function asynchronousOnlyRule(
+  field: 'journal' | 'compression' | 'mirrorRef',
+  why: string,
+): SpecRule<StandbyMirrorSpec> {
+  return {
+    field,
+    expected: `nothing while mode is Synchronous: ${why}`,
+    cel: `self.mode == 'Asynchronous' || !has(self.${field})`,
+    got: (spec) =>
+      spec.mode === 'Asynchronous' || spec[field] === undefined ? undefined : JSON.stringify(spec[field]),
+  };
+}
+
 export const standbyMirrors: CustomResource<StandbyMirrorSpec, StandbyMirrorStatus> = {
   group,
   version,
@@ -118,13 +165,17 @@ export const standbyMirrors: CustomResource<StandbyMirrorSpec, StandbyMirrorStat
     'A second copy of a PrimaryVolume on another node, written at the same moment, from which backups are made.',
   spec: standbyMirrorSpecSchema,
   status: standbyMirrorStatusSchema,
-  immutable: ['primaryVolumeRef', 'nodeName', 'nodeSelector', 'pool', 'buffer'],
+  immutable: ['primaryVolumeRef', 'mirrorRef', 'nodeName', 'nodeSelector', 'pool', 'buffer'],
   rules: [
     exactlyOneRule<StandbyMirrorSpec>('', (spec: StandbyMirrorSpec) => spec, 'nodeName', 'nodeSelector'),
     automaticNeedsSynchronousRule,
+    asynchronousOnlyRule('journal', 'there is no stream that falls behind'),
+    asynchronousOnlyRule('compression', 'there is no stream to compress'),
+    asynchronousOnlyRule('mirrorRef', 'what a standby passes on, the primary does not wait for'),
     bufferStaysRule<StandbyMirrorSpec>(),
     bufferNeverShrinksRule<StandbyMirrorSpec>(),
     immutableRule<StandbyMirrorSpec>('primaryVolumeRef', false),
+    immutableRule<StandbyMirrorSpec>('mirrorRef', true),
     immutableRule<StandbyMirrorSpec>('nodeName', true),
     immutableRule<StandbyMirrorSpec>('nodeSelector', true),
     immutableRule<StandbyMirrorSpec>('pool', false),

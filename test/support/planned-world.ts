@@ -80,6 +80,11 @@ export class PlannedWorld {
     if (this.volume) this.volume = { ...this.volume, spec: { ...this.volume.spec, ...spec } };
   }
 
+  changeMirror(name: string, spec: object): void {
+    const mirror = this.mirrors.get(name);
+    if (mirror) this.mirrors.set(name, { ...mirror, spec: { ...mirror.spec, ...spec } });
+  }
+
   deleteVolume(): void {
     if (this.volume) this.volume = deleting(this.volume);
   }

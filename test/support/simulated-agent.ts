@@ -349,14 +349,14 @@ export class SimulatedAgent implements AgentClient {
     if (state === 'Resyncing') this.#ask(name, primary, link, 'InSync');
   }
 
-  /** Without an arbiter the answer is yes, at once. */
-  #ask(volume: string, primary: SimulatedVolume, { name }: MirrorSpec, state: 'InSync' | 'Outdated'): void {
+  /** Without an arbiter, and for what it is not asked, the answer is yes, at once. */
+  #ask(volume: string, primary: SimulatedVolume, { name, mode }: MirrorSpec, state: 'InSync' | 'Outdated'): void {
     const { uid, epoch, arbiterKey: key } = primary.spec;
     const granted = () => {
       if (state === 'InSync' && primary.spec.epoch === epoch && !this.down) primary.links.set(name, state);
     };
     const { arbiter } = this.#cluster;
-    if (arbiter === undefined || key === undefined) return granted();
+    if (arbiter === undefined || key === undefined || mode === 'asynchronous') return granted();
     void arbiter(this.node, { volume, uid, epoch, mirror: name, key }, state).then(
       (answer) => answer === 'granted' && granted(),
     );

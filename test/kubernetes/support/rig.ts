@@ -16,14 +16,14 @@ import { type Kubectl, kubectlOf } from './kubectl.ts';
 import { manifest, pool } from './manifests.ts';
 import { type OperatorProcess, startOperator } from './operator-process.ts';
 
-/** A cluster with Understudy running for it: an operator, and the agents of node-a and node-b. */
+/** A cluster with Understudy running for it: an operator, and the agents of node-a, node-b and whichever were asked for. */
 export interface Rig {
   /** For what a user does. */
   kubectl: Kubectl;
   /** For what a test asks again and again. */
   api: KubeApi;
   operator: OperatorProcess;
-  agents: { a: AgentProcess; b: AgentProcess };
+  agents: { a: AgentProcess; b: AgentProcess; others: AgentProcess[] };
   /** Makes a namespace with a name of its own. */
   namespace(): Promise<string>;
   /** `kubectl apply` of these objects. */
@@ -61,27 +61,32 @@ interface Cluster {
 const settleMs = 90_000;
 const pollMs = 100;
 
-export async function startRig(cluster: Cluster): Promise<Rig> {
+export async function startRig(cluster: Cluster, moreNodes: readonly string[] = []): Promise<Rig> {
   const cleanups: (() => Promise<unknown>)[] = [];
   const remove = async () => {
     for (const cleanup of cleanups.reverse()) await cleanup();
   };
   try {
-    return await assemble(cluster, cleanups, remove);
+    return await assemble(cluster, moreNodes, cleanups, remove);
   } catch (error) {
     await remove();
     throw error;
   }
 }
 
-async function assemble(cluster: Cluster, cleanups: (() => Promise<unknown>)[], remove: Rig['remove']): Promise<Rig> {
+async function assemble(
+  cluster: Cluster,
+  moreNodes: readonly string[],
+  cleanups: (() => Promise<unknown>)[],
+  remove: Rig['remove'],
+): Promise<Rig> {
   const kubectl = kubectlOf(cluster);
   const api = kubeApiOf(cluster);
   await installCrds(kubectl, cluster.version);
-  const [a, b] = await Promise.all(['node-a', 'node-b'].map((node) => startAgent(node)));
+  const [a, b, ...others] = await Promise.all(['node-a', 'node-b', ...moreNodes].map((node) => startAgent(node)));
   if (a === undefined || b === undefined) throw new Error('two agents were started');
-  cleanups.push(() => Promise.all([a.remove(), b.remove()]));
-  const operator = await startOperator(cluster.kubeconfig, [a, b]);
+  cleanups.push(() => Promise.all([a, b, ...others].map((agent) => agent.remove())));
+  const operator = await startOperator(cluster.kubeconfig, [a, b, ...others]);
   cleanups.push(() => operator.remove());
   const namespaces: string[] = [];
   cleanups.push(
@@ -93,7 +98,7 @@ async function assemble(cluster: Cluster, cleanups: (() => Promise<unknown>)[], 
     kubectl,
     api,
     operator,
-    agents: { a, b },
+    agents: { a, b, others },
     remove,
     async namespace() {
       const name = `rig-${randomBytes(4).toString('hex')}`;
@@ -134,18 +139,18 @@ async function assemble(cluster: Cluster, cleanups: (() => Promise<unknown>)[], 
         for (const namespace of namespaces)
           expect((await api.list<KubeObject>(resource, { namespace })).items).toEqual([]);
       }
-      for (const agent of [a, b]) {
+      for (const agent of [a, b, ...others]) {
         expect((await agent.volumes()).map(({ volume }) => `${agent.node} ${volume}`)).toEqual([]);
         expect(await agent.poolContents()).toEqual([]);
       }
     },
   };
 
-  const pools = [a, b].flatMap(({ node, pools }) =>
+  const pools = [a, b, ...others].flatMap(({ node, pools }) =>
     Object.entries(pools).map(([name, directory]) => pool(node, name, directory)),
   );
   await rig.apply(...pools);
-  for (const { node, pools } of [a, b]) {
+  for (const { node, pools } of [a, b, ...others]) {
     for (const name of Object.keys(pools)) {
       await rig.reaches(nodePools, undefined, `${node}-${name}`, { type: 'Ready', status: 'True' });
     }

@@ -156,13 +156,11 @@ describe('what is wrong with an object holds up nothing else', () => {
     expect(await planned()).toEqual([]);
   });
 
-  test('a mirror that asks for what is not there yet is not passed on', async () => {
+  test('an automatic failover without an arbiter says what it needs, and the mirror is made', async () => {
     world.createVolume();
     world.createMirror('good', { nodeName: 'node-b' });
-    world.createMirror('later', { nodeName: 'node-c', mode: 'Asynchronous' });
     world.createMirror('hopes', { nodeName: 'node-c', failover: { policy: 'Automatic' } });
     await world.settle();
-    expect(world.condition('Ready', 'later')).toBe('False NotSupported');
     expect(world.condition('Ready', 'good')).toBe('True InSync');
     expect(world.condition('FailoverReady', 'hopes')).toBe('False NoArbiter');
   });
@@ -174,6 +172,126 @@ describe('what is wrong with an object holds up nothing else', () => {
     for (let look = 0; look < 3; look += 1) await world.reconcile();
     expect(world.condition('Ready', 'm')).toBe('False NoSpace');
     expect(world.message('Ready', 'm')).toBe('the disk has 3Mi left');
+  });
+});
+
+describe('an asynchronous mirror', () => {
+  const settings = { nodeName: 'node-b', mode: 'Asynchronous' };
+  const told = () => world.cluster.agent('node-a').volume(world.agentVolume).spec.mirrors;
+
+  test('follows, never claims to hold everything, and protects nothing', async () => {
+    world.createVolume();
+    world.createMirror('far', { ...settings, buffer });
+    await world.settle();
+    expect(told()).toEqual([{ name: 'far', address: 'node-b.test:7072', mode: 'asynchronous' }]);
+    expect(world.condition('Ready', 'far')).toBe('True Asynchronous');
+    expect(world.condition('InSync', 'far')).toBe('False Asynchronous');
+    expect(world.condition('Protected')).toBe('False NoMirror');
+    expect((await world.plan()).settled).toBe(true);
+  });
+
+  test('its journal, compression and limit reach the agent, also when they change', async () => {
+    world.createVolume();
+    world.createMirror('far', { ...settings, journal: { capacity: '1Gi' }, compression: 'Zstd' });
+    await world.settle();
+    expect(told()).toMatchObject([{ compression: 'zstd', journal: { capacity: 2 ** 30 } }]);
+    const journal = { pool: 'buffer', capacity: '2Gi' };
+    world.changeMirror('far', { journal, compression: undefined, resyncRateLimit: '10Mi' });
+    await world.settle();
+    expect(told()).toEqual([
+      {
+        name: 'far',
+        address: 'node-b.test:7072',
+        mode: 'asynchronous',
+        journal: { pool: 'buffer', capacity: 2 ** 31 },
+        resyncBytesPerSecond: 10 * 2 ** 20,
+      },
+    ]);
+  });
+
+  test('keeps its settings while its standby cannot be seen and something else changes', async () => {
+    world.createVolume();
+    world.createMirror('far', { ...settings, journal: { capacity: '1Gi' }, compression: 'Zstd' });
+    await world.settle();
+    const before = told();
+    world.cluster.agent('node-b').down = true;
+    world.createMirror('near', { nodeName: 'node-c' });
+    await world.settle();
+    expect(told()).toMatchObject([...before, { name: 'near', mode: 'synchronous' }]);
+  });
+
+  test.each([
+    ['a journal', { journal: { capacity: '1Gi' } }, 'spec.journal: expected nothing while mode is Synchronous'],
+    ['compression', { compression: 'Zstd' }, 'spec.compression: expected nothing while mode is Synchronous'],
+  ])('%s where there can be none is refused', async (_, more, message) => {
+    world.createVolume();
+    world.createMirror('m', { nodeName: 'node-b', ...more });
+    await world.settle();
+    expect(world.condition('Ready', 'm')).toBe('False Invalid');
+    expect(world.message('Ready', 'm')).toContain(message);
+  });
+});
+
+describe('a cascade', () => {
+  const agentSpec = (node: string) => world.cluster.agent(node).volume(world.agentVolume).spec;
+
+  async function cascaded(): Promise<void> {
+    world.createVolume();
+    world.createMirror('near', { nodeName: 'node-b', buffer });
+    world.createMirror('far', { nodeName: 'node-c', mode: 'Asynchronous', mirrorRef: { name: 'near' }, buffer });
+    await world.settle();
+  }
+
+  test('is fed by the standby before it, not by the primary', async () => {
+    await cascaded();
+    expect(agentSpec('node-a').mirrors.map(({ name }) => name)).toEqual(['near']);
+    expect(agentSpec('node-b').mirrors).toEqual([{ name: 'far', address: 'node-c.test:7072', mode: 'asynchronous' }]);
+    expect(world.condition('Ready', 'near')).toBe('True InSync');
+    expect(world.condition('Ready', 'far')).toBe('True Asynchronous');
+    expect((await world.plan()).settled).toBe(true);
+  });
+
+  test('goes first: the standby before it waits, and both go when both are told to', async () => {
+    await cascaded();
+    world.deleteMirror('near');
+    await world.settle();
+    expect(world.message('DeletionBlocked', 'near')).toContain('feeds those of the mirrors far');
+    world.deleteMirror('far');
+    await world.settle();
+    expect([...world.mirrors.keys()]).toEqual([]);
+    expect(world.cluster.agent('node-b').volumes.size).toBe(0);
+    expect(world.cluster.agent('node-c').volumes.size).toBe(0);
+    expect(agentSpec('node-a').mirrors).toEqual([]);
+  });
+
+  test('is fed by the standby before it also when that has become the primary, and by nobody else', async () => {
+    await cascaded();
+    const b = world.cluster.agent('node-b');
+    await b.prepare(world.agentVolume, 2);
+    await b.putVolume(world.agentVolume, { ...agentSpec('node-b'), role: 'primary', epoch: 2 });
+    await world.settle();
+    expect(world.volume?.status).toMatchObject({ node: 'node-b', epoch: 2 });
+    expect(agentSpec('node-b').mirrors.map(({ name }) => name)).toContain('far');
+    expect(agentSpec('node-a').mirrors.map(({ name }) => name)).not.toContain('far');
+    expect(agentSpec('node-c')).toMatchObject({ role: 'standby', epoch: 2 });
+  });
+
+  test('behind a mirror that is not there, or behind a cascade, is not made', async () => {
+    await cascaded();
+    const at = { nodeName: 'node-d', mode: 'Asynchronous' };
+    world.createMirror('lost', { ...at, mirrorRef: { name: 'nowhere' } });
+    world.createMirror('third', { ...at, mirrorRef: { name: 'far' } });
+    await world.settle();
+    expect(world.condition('Ready', 'lost')).toBe('False MirrorNotFound');
+    expect(world.condition('Ready', 'third')).toBe('False NotSupported');
+  });
+
+  test('says what it waits for while the standby before it cannot be seen', async () => {
+    await cascaded();
+    world.cluster.agent('node-b').down = true;
+    await world.settle();
+    expect(world.condition('Ready', 'far')).toBe('False AgentUnreachable');
+    expect(world.message('Ready', 'far')).toContain('of the standby of mirror near');
   });
 });
 
