@@ -5,6 +5,8 @@
 export interface Connection {
   /** Queues the pieces in order. They may be referenced until sent: the caller does not modify them afterwards. */
   send(...pieces: Uint8Array[]): void;
+  /** What was sent in this turn of the event loop goes out now, not at the turn's end together with what comes. */
+  flush(): void;
   /** Bytes queued here and not yet taken over by the operating system; for back-pressure. */
   readonly queuedBytes: number;
   /** Stops and restarts the delivery of incoming bytes; what is not read makes the peer's sends wait. */

@@ -92,17 +92,12 @@ export class IntentBitmap {
     }
   }
 
-  get checkpointWanted(): boolean {
-    return this.#bitmap.checkpointWanted;
-  }
-
-  /** Counts every region whose bit is set as written, so that the next checkpoint can clear it. */
-  touchAll(): void {
-    for (const region of this.#bitmap.durableRegions()) this.#bitmap.touch(region);
-  }
-
-  beginCheckpoint(): void {
-    this.#bitmap.beginCheckpoint();
+  /**
+   * Begins a round, and a checkpoint if some regions have had no write in the `quiet` rounds before; with 0, of all whose
+   * bit is set. @returns whether a checkpoint has begun
+   */
+  beginCheckpoint(quiet: number): boolean {
+    return this.#bitmap.beginCheckpoint(quiet);
   }
 
   /** Call after a sync of every copy that began after beginCheckpoint. Clearing on disk waits for the next commit. */

@@ -4,19 +4,23 @@ import type { Log } from '../../common/log.ts';
 import type { IntentBitmap } from './intent-bitmap.ts';
 import type { Mirror } from './mirror.ts';
 
-const checkpointMs = 2_000;
+const roundMs = 2_000;
 
 export interface IntentCheckpointOptions {
   readonly intent: IntentBitmap;
   readonly mirrors: () => readonly Mirror[];
   /** Syncs the local device and every standby that writes wait for. */
   readonly flush: () => Promise<void> | undefined;
+  /** How long a region must have had no write for its bit to be cleared. */
+  readonly coldRegionMs: number;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /**
- * Clears the write-intent bits of regions that are equal on all copies: every few seconds, and at an orderly stop.
+ * Clears the write-intent bits of regions that are equal on all copies: of those that have become cold, every few seconds,
+ * and of all at an orderly stop. A write into a region whose bit is not set waits for a sync of the bitmap, and a checkpoint
+ * syncs every copy, so neither should happen again and again under a steady load.
  *
  * Invariant (rule 8): a bit is cleared only after a sync of every copy, asynchronous ones included, that began after the
  * region's last write.
@@ -32,8 +36,9 @@ export class IntentCheckpoint {
   }
 
   start(): void {
-    this.#timer = this.#options.clock.after(checkpointMs, () => {
-      void this.#run().finally(() => {
+    const { clock, coldRegionMs } = this.#options;
+    this.#timer = clock.after(roundMs, () => {
+      void this.#run(Math.ceil(coldRegionMs / roundMs)).finally(() => {
         if (!this.#stopped) this.start();
       });
     });
@@ -58,8 +63,7 @@ export class IntentCheckpoint {
 
   async #settle(): Promise<void> {
     if (!this.#allInSync) return;
-    this.#options.intent.touchAll();
-    await this.#run();
+    await this.#run(0);
   }
 
   get #allInSync(): boolean {
@@ -67,11 +71,10 @@ export class IntentCheckpoint {
     return mirrors.length > 0 && mirrors.every((mirror) => mirror.inSync);
   }
 
-  async #run(): Promise<void> {
+  async #run(quietRounds: number): Promise<void> {
     const { intent, mirrors, flush, log } = this.#options;
-    if (this.#running || !this.#allInSync || !intent.checkpointWanted) return;
+    if (this.#running || !this.#allInSync || !intent.beginCheckpoint(quietRounds)) return;
     this.#running = true;
-    intent.beginCheckpoint();
     try {
       await flush();
       await Promise.all(mirrors().map((mirror) => mirror.synced()));

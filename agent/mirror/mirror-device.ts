@@ -90,9 +90,11 @@ export class MirrorDevice implements BlockDevice {
     this.#identity = options.identity;
     this.size = options.base.size;
     this.blockSize = options.base.blockSize;
-    const { intent, clock, log } = options;
+    const { intent, clock, log, timing } = options;
+    const { coldRegionMs } = timing;
     const mirrors = () => this.#mirrorList;
-    this.#checkpoint = new IntentCheckpoint({ intent, mirrors, flush: () => this.flush(), clock, log });
+    const flush = () => this.flush();
+    this.#checkpoint = new IntentCheckpoint({ intent, mirrors, flush, coldRegionMs, clock, log });
   }
 
   /**
@@ -110,7 +112,6 @@ export class MirrorDevice implements BlockDevice {
         records.find((record) => record.name === spec.name),
         journals.get(spec.name),
       );
-    this.#intent.touchAll();
     this.#gateClosed = this.#mirrorList.some((mirror) => mirror.suspends);
     for (const mirror of this.#mirrorList) mirror.start();
     this.#checkpoint.start();
@@ -356,9 +357,26 @@ export class MirrorDevice implements BlockDevice {
     }
   }
 
-  /** Gives the operation to the local device and to every standby. The one place that decides their order. */
+  /**
+   * Gives the operation to every standby and to the local device. The one place that decides their order: the standbys
+   * first, so that they work while the local device does.
+   */
   #issue(operation: Operation): Completion {
-    const local = this.#guard(() => applyTo(this.#base, operation), operation);
+    const acknowledgement = this.#forward(operation);
+    let local: Completion;
+    try {
+      local = this.#guard(() => applyTo(this.#base, operation), operation);
+    } catch (error) {
+      // The client gets this answer; what becomes of the write at the standbys is of no interest any more.
+      acknowledgement?.promise.catch(() => undefined);
+      throw error;
+    }
+    if (local) this.#track(operation, local);
+    return this.#alongside(acknowledgement, local);
+  }
+
+  /** @returns what arrives when every standby that is needed holds the operation; undefined if none is needed */
+  #forward(operation: Operation): Acknowledgement | undefined {
     let acknowledgement: Acknowledgement | undefined;
     for (const mirror of this.#mirrorList) {
       const { needed } = mirror;
@@ -370,8 +388,7 @@ export class MirrorDevice implements BlockDevice {
         mirror.forwardZeroes(operation, keepAllocated, operation.fua, needed ? acknowledgement : undefined);
       }
     }
-    if (local) this.#track(operation, local);
-    return this.#alongside(acknowledgement, local);
+    return acknowledgement;
   }
 
   /** Runs an operation of the local device and takes note of its failure. */

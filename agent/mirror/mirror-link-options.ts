@@ -27,6 +27,11 @@ export interface MirrorTiming {
   readonly heartbeatMs: number;
   readonly reconnectMs: number;
   readonly arbiterRetryMs: number;
+  /**
+   * How long a region must have had no write for its write-intent bit to be cleared. Longer: fewer writes wait for the
+   * bitmap, and after a crash more is compared.
+   */
+  readonly coldRegionMs: number;
 }
 
 export const defaultTiming: MirrorTiming = {
@@ -34,6 +39,7 @@ export const defaultTiming: MirrorTiming = {
   heartbeatMs: 2_000,
   reconnectMs: 250,
   arbiterRetryMs: 1_000,
+  coldRegionMs: 60_000,
 };
 
 /** What a primary keeps on disk about one mirror. */

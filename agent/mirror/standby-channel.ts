@@ -52,6 +52,8 @@ interface Waiter<Value> {
 
 /** Bytes sent and not held, above which a resync pauses. */
 const resyncWindowBytes = 8 * 1024 * 1024;
+/** Bytes of one turn that are sent without waiting for its end. */
+const eagerBytes = 32 * 1024;
 /** The longest range of zeroes in one frame; its length must fit 32 bits. */
 const maxZeroBytes = 1024 * 1024 * 1024;
 
@@ -118,6 +120,16 @@ export class StandbyChannel {
     const header = this.#headers.encode(frameTypes.write, flags, content.length, this.#sequence, range.offset);
     this.#connection.send(header, content);
     this.#sentBytes += header.length + content.length;
+    this.#sendEagerly(header.length + content.length);
+  }
+
+  /**
+   * The standby starts with the first write of a batch, and goes on with pieces of it, while the primary writes to its own
+   * disk; a system call for each small write would cost both more than it gains.
+   */
+  #sendEagerly(bytes: number): void {
+    const isIdle = this.inFlightBytes === bytes;
+    if (isIdle || this.#connection.queuedBytes >= eagerBytes) this.#connection.flush();
   }
 
   zero({ offset, length }: Range, flags: number): void {

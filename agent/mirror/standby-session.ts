@@ -216,6 +216,8 @@ export class StandbySession {
 
   #sendHeld(): void {
     this.#connection.send(this.#headers.encode(frameTypes.held, 0, 0, this.#sequence, this.#receivedBytes));
+    // Before the frames are applied: the primary's answer to its client need not wait for that.
+    this.#connection.flush();
   }
 
   #apply(frame: Frame): void {

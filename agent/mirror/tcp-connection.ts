@@ -1,7 +1,10 @@
 import type { Socket } from 'node:net';
 import type { Connection, ConnectionHandler } from '../core/connection.ts';
 
-/** A TCP or TLS socket as a Connection. What is sent within one turn of the event loop goes out in one system call. */
+/**
+ * A TCP or TLS socket as a Connection. What is sent within one turn of the event loop goes out in one system call, unless
+ * it is flushed before.
+ */
 export class TcpConnection implements Connection {
   readonly #socket: Socket;
   #corked = false;
@@ -25,12 +28,15 @@ export class TcpConnection implements Connection {
     if (!this.#corked) {
       this.#corked = true;
       this.#socket.cork();
-      process.nextTick(() => {
-        this.#corked = false;
-        this.#socket.uncork();
-      });
+      process.nextTick(() => this.flush());
     }
     for (const piece of pieces) if (!this.#socket.write(piece)) this.#full = true;
+  }
+
+  flush(): void {
+    if (!this.#corked) return;
+    this.#corked = false;
+    this.#socket.uncork();
   }
 
   pause(): void {

@@ -47,6 +47,10 @@ export class SocketConnection implements NbdConnection {
     socket.uncork();
   }
 
+  flush(): void {
+    // What is sent goes out at once; replies that leave together are sent together.
+  }
+
   pause(): void {
     this.socket.pause();
   }

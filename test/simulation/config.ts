@@ -15,8 +15,14 @@ export function configFor(random: Random, follower: FollowerKind): WorldConfig {
     bufferBytes: random.pick([0, 256 * 1024, mebibyte, 16 * mebibyte]),
     sparse: random.chance(0.5),
     timing: random.chance(0.5)
-      ? { acknowledgementTimeoutMs: 10_000, heartbeatMs: 2_000, reconnectMs: 250, arbiterRetryMs: 1_000 }
-      : { acknowledgementTimeoutMs: 1_000, heartbeatMs: 300, reconnectMs: 50, arbiterRetryMs: 200 },
+      ? {
+          acknowledgementTimeoutMs: 10_000,
+          heartbeatMs: 2_000,
+          reconnectMs: 250,
+          arbiterRetryMs: 1_000,
+          coldRegionMs: 4_000,
+        }
+      : { acknowledgementTimeoutMs: 1_000, heartbeatMs: 300, reconnectMs: 50, arbiterRetryMs: 200, coldRegionMs: 0 },
     network: { minDelayMs: 0.05, maxDelayMs: random.pick([0.2, 2, 20]), hiccups: random.pick([0, 0.01]) },
     disk: { slowness: random.pick([0, 0.1, 0.6]), maxSyncMs: random.pick([1, 10, 50]) },
     workload: {

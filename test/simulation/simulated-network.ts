@@ -141,6 +141,10 @@ class SimulatedConnection implements Connection {
     this.#flowAt(dueMs);
   }
 
+  flush(): void {
+    // Nothing is kept back here.
+  }
+
   pause(): void {
     this.#paused = true;
   }

@@ -130,6 +130,7 @@ function heldEarly(connection: Connection, clock: Clock): Connection {
   let closed = false;
   return {
     send: (...pieces) => connection.send(...pieces),
+    flush: () => connection.flush(),
     get queuedBytes() {
       return connection.queuedBytes;
     },

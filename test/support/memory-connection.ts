@@ -23,6 +23,10 @@ export class MemoryConnection implements NbdConnection {
     }
   }
 
+  flush(): void {
+    // Nothing is kept back here.
+  }
+
   /** What was sent since the last call. */
   takeSent(): Buffer {
     return Buffer.concat(this.#sent.splice(0));

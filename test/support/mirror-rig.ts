@@ -25,6 +25,7 @@ export const fastTiming: MirrorTiming = {
   heartbeatMs: 100,
   reconnectMs: 10,
   arbiterRetryMs: 50,
+  coldRegionMs: 0,
 };
 
 export const volumeSize = 8 * 1024 * 1024;

@@ -33,7 +33,7 @@ test('a checkpoint clears what has been quiet since it began, and nothing else',
   const intent = await open();
   await intent.prepare(0, 3 * region);
   intent.touch(0, 3 * region);
-  intent.beginCheckpoint();
+  expect(intent.beginCheckpoint(0)).toBe(true);
   intent.touch(region, 512);
   intent.endCheckpoint();
   await intent.flush();
@@ -44,11 +44,25 @@ test('an abandoned checkpoint clears nothing', async () => {
   const intent = await open();
   await intent.prepare(0, region);
   intent.touch(0, region);
-  intent.beginCheckpoint();
+  intent.beginCheckpoint(0);
   intent.abandonCheckpoint();
-  intent.beginCheckpoint();
+  expect(offsets(intent)).toEqual([0]);
+  intent.beginCheckpoint(0);
   intent.endCheckpoint();
   expect(offsets(intent)).toEqual([]);
+});
+
+test('a region stays marked until it has been cold for so many rounds, and is cleared then', async () => {
+  const intent = await open();
+  await intent.prepare(0, 2 * region);
+  intent.touch(0, 2 * region);
+  for (let round = 0; round < 3; round += 1) {
+    expect(intent.beginCheckpoint(3)).toBe(false);
+    intent.touch(region, 512);
+  }
+  expect(intent.beginCheckpoint(3)).toBe(true);
+  intent.endCheckpoint();
+  expect(offsets(intent)).toEqual([1]);
 });
 
 test('a page that is damaged anywhere counts as all set', async () => {

@@ -10,6 +10,7 @@ import { settle } from '../../support/settle.ts';
 const ended: Connection = {
   queuedBytes: 0,
   send: () => undefined,
+  flush: () => undefined,
   pause: () => undefined,
   resume: () => undefined,
   handle: ({ closed }) => closed(new Error('reset')),
