@@ -86,12 +86,12 @@ export class VolumeManager implements VolumeService {
   recovered: Promise<void> = Promise.resolve();
 
   private constructor(options: VolumeManagerOptions) {
-    const { pools, nbdDirectory, tls, timing = defaultTiming, arbiter, resyncBytesPerSecond, log } = options;
+    const { pools, nbdDirectory, tls, timing = defaultTiming, arbiter, resyncBytesPerSecond, clock, log } = options;
     this.#pools = new Pools(pools);
-    this.#clock = options.clock;
+    this.#clock = clock;
     this.#log = log;
-    this.#snapshots = new SnapshotRequests(options.clock);
-    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, arbiter, resyncBytesPerSecond, log };
+    this.#snapshots = new SnapshotRequests(clock);
+    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, arbiter, resyncBytesPerSecond, clock, log };
   }
 
   /**
@@ -158,16 +158,16 @@ export class VolumeManager implements VolumeService {
   // --- VolumeService --------------------------------------------------------------------------------------------
 
   async list(): Promise<VolumeView[]> {
-    const views = await Promise.all([...this.#slots.values()].map((slot) => slot.view()));
+    const views = await Promise.all([...this.#slots.values()].map((slot) => slot.viewOrLess()));
     return views.map((view) => withSnapshotUsers(this.#users, view));
   }
 
   /** What the threads of the volumes that run have counted, by volume. */
   async statistics(): Promise<ReadonlyMap<string, VolumeStatistics>> {
     const running = [...this.#slots.values()].filter((slot) => slot.running);
-    const asked = running.map(async (slot) => [slot.volume, await slot.host.call('statistics')] as const);
+    const asked = running.map(async (slot) => [slot.volume, await slot.answer(slot.host.call('statistics'))] as const);
     const answers = await Promise.allSettled(asked);
-    // One that ended in between has nothing to tell.
+    // One that ended in between, or does not answer, has nothing to tell.
     return new Map(answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : [])));
   }
 

@@ -1,3 +1,4 @@
+import { type Clock, delay } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { VolumeView } from '../api/contract/volumes.ts';
@@ -17,8 +18,12 @@ export interface SlotOptions {
   /** Of this agent, if it has one. */
   readonly arbiter: Arbiter | undefined;
   readonly resyncBytesPerSecond: number | undefined;
+  readonly clock: Clock;
   readonly log: Log;
 }
+
+/** How long the thread of a volume may take to say how the volume is. */
+const answerMs = 5_000;
 
 /** One volume on this node: its thread while that runs, or what is known of it while it does not. */
 export class VolumeSlot {
@@ -94,13 +99,43 @@ export class VolumeSlot {
     return this.#record;
   }
 
+  /** @throws UnderstudyError Timeout when the thread does not answer, most likely because it waits for its disk */
   async view(): Promise<VolumeView> {
     try {
-      if (this.running) return await this.host.call('view');
+      if (this.running) return await this.answer(this.host.call('view'));
     } catch (error) {
       // It ended between the two; anything else is the caller's to know.
       if (errorCode(error) !== 'Unavailable') throw error;
     }
+    return this.#viewWithout(this.#lastError);
+  }
+
+  /** What there is to say of it in any case; other volumes are not kept waiting for one that does not answer. */
+  async viewOrLess(): Promise<VolumeView> {
+    try {
+      return await this.view();
+    } catch (error) {
+      if (errorCode(error) !== 'Timeout') throw error;
+      return this.#viewWithout(errorMessage(error));
+    }
+  }
+
+  /** An answer of the thread, if it comes in time. @throws UnderstudyError Timeout */
+  async answer<Value>(call: Promise<Value>): Promise<Value> {
+    const waiting = new AbortController();
+    const late = delay(this.#options.clock, answerMs, waiting.signal).then(() => {
+      const message = `volume ${this.volume} has not answered for ${answerMs / 1000} seconds; it may wait for its disk`;
+      throw new UnderstudyError('Timeout', message);
+    });
+    try {
+      return await Promise.race([call, late]);
+    } finally {
+      waiting.abort();
+      late.catch(() => undefined);
+    }
+  }
+
+  #viewWithout(why: string | undefined): VolumeView {
     const { volume, uid, role, epoch, size, blockSize, pool, standby } = this.#record;
     return {
       volume,
@@ -115,7 +150,7 @@ export class VolumeSlot {
       consistent: role === 'primary' || standby.consistent,
       clean: false,
       attached: false,
-      ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
+      ...(why === undefined ? {} : { lastError: why }),
       mirrors: [],
       snapshots: [],
     };
