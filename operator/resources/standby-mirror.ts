@@ -76,7 +76,9 @@ export const standbyMirrorSpecSchema = z.object({
   compression: z.enum(['None', 'Zstd']).optional().meta({
     description: 'Of an asynchronous mirror: whether its stream is compressed. None unless told.',
   }),
-  resyncRateLimit: quantityField('Bytes a second that a resync or verification of this mirror may read.').optional(),
+  resyncRateLimit: quantityField(
+    'Bytes a second that a resync or verification of this mirror may read. Taken away again, the last one stays in force until something else about the links of the volume changes.',
+  ).optional(),
   onLoss: z.enum(['Suspend', 'Continue']).optional().meta({
     description:
       'What the primary does when it loses this standby. Suspend: writes wait until it is back. Continue: the primary goes on alone and records what the standby misses. Without it, Continue where the agent of the primary has an arbiter that decides, else Suspend.',
