@@ -32,14 +32,17 @@ export function routeChanges(caches: ClusterCaches, queues: Queues): void {
   routeRestores(caches, queues);
 }
 
-/** What a primary's fate depends on: whether its Node is ready, and whether it is being drained. */
+/** What the fate of copies depends on: whether its Node is ready, and whether it is being drained. */
 function usability(node: Node | undefined) {
   const ready = node?.status?.conditions?.find(({ type }) => type === 'Ready')?.status;
   return { ready, unschedulable: node?.spec?.unschedulable === true };
 }
 
 function addVolumesOn(caches: ClusterCaches, queues: Queues, node: string | undefined): void {
-  for (const volume of caches.volumes.list()) if (volume.status?.node === node) add(queues.volumes, volume);
+  for (const volume of caches.volumes.list()) {
+    const { copies = [], staleCopies = [] } = volume.status ?? {};
+    if ([...copies, ...staleCopies].some((copy) => copy.node === node)) add(queues.volumes, volume);
+  }
 }
 
 function routePool(

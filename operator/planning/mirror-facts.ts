@@ -6,6 +6,7 @@ import { validateSpec } from '../resources/validate-spec.ts';
 import type { Observation } from './actions.ts';
 import { isDeleting, isHeld } from './object-plan.ts';
 import type { PrimaryFact } from './primary.ts';
+import { isGivenUp, wasGivenUp } from './stale-copies.ts';
 import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** What is known about one mirror of a volume. */
@@ -66,7 +67,9 @@ export function mirrorFacts(
   const own = world.mirrors.map((mirror) => {
     const { node, pool, volume: name } = mirror.status ?? {};
     const placed =
-      node === undefined || pool === undefined || name === undefined ? undefined : { node, pool, volume: name };
+      node === undefined || pool === undefined || name === undefined || isGivenUp(volume, mirror.metadata.name, node)
+        ? undefined
+        : { node, pool, volume: name };
     const spec = validateSpec(standbyMirrors, mirror.spec, mirror.status?.accepted);
     const buffer = spec.ok ? spec.value.buffer : undefined;
     const copy = { mirror, name: mirror.metadata.name, reversed: false, buffer, spec, placed };
@@ -110,15 +113,15 @@ function reversedFact(
 ): MirrorFact | undefined {
   const promoted = facts.find(({ standing }) => standing === 'promoted');
   const origin = volume?.status?.copies?.find(({ name }) => name === originCopy);
-  if (volume === undefined || promoted === undefined || origin === undefined || isDeleting(promoted.mirror))
-    return undefined;
+  if (volume === undefined || promoted === undefined || isDeleting(promoted.mirror)) return undefined;
+  if (origin === undefined && !wasGivenUp(volume, originCopy)) return undefined;
   const copy: CopyOfMirror = {
     mirror: promoted.mirror,
     name: originCopy,
     reversed: true,
     buffer: volume.spec.buffer,
     spec: promoted.spec,
-    placed: { node: origin.node, pool: origin.pool, volume: agentVolumeName(volume) },
+    placed: origin && { node: origin.node, pool: origin.pool, volume: agentVolumeName(volume) },
   };
   return { ...copy, upstream: undefined, ...seenOf(copy, world, volume, primary) };
 }

@@ -3,6 +3,7 @@ import { findCondition } from '../resources/conditions.ts';
 import type { Node } from '../resources/core-kinds.ts';
 import type { NodePool } from '../resources/node-pool.ts';
 import { listNames } from './findings.ts';
+import { isNotReady } from './node-readiness.ts';
 import { type Allocation, findPool, freeBytes } from './pools.ts';
 
 /** What is known about where things can be placed. */
@@ -49,7 +50,7 @@ export function place(request: PlacementRequest, cluster: Cluster): Placement {
     .sort((a, b) => promisedOn(a, request, cluster) - promisedOn(b, request, cluster) || (a < b ? -1 : 1));
   const obstacles: string[] = [];
   for (const node of candidates) {
-    const obstacle = obstacleOn(node, request, cluster) ?? unreachable(node, request, cluster);
+    const obstacle = obstacleOn(node, request, cluster) ?? unusable(node, request, cluster);
     if (obstacle === undefined) return { ok: true, node };
     obstacles.push(`${node}: ${obstacle.message}`);
   }
@@ -99,7 +100,10 @@ function lacksSpace(pool: NodePool, bytes: number, request: PlacementRequest, cl
 }
 
 /** Only where there is a choice: a node that is named has to be waited for. */
-function unreachable(node: string, request: PlacementRequest, cluster: Cluster): Obstacle | undefined {
+function unusable(node: string, request: PlacementRequest, cluster: Cluster): Obstacle | undefined {
+  const object = cluster.nodes.find(({ metadata }) => metadata.name === node);
+  if (object?.spec?.unschedulable === true) return { reason: 'NodeCordoned', message: 'it is cordoned' };
+  if (object !== undefined && isNotReady(object)) return { reason: 'NodeNotReady', message: 'it is not ready' };
   const ready = findCondition(findPool(cluster.pools, node, request.pool)?.status?.conditions, 'Ready');
   return ready?.status === 'False' ? { reason: ready.reason, message: ready.message } : undefined;
 }

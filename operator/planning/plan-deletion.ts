@@ -4,6 +4,7 @@ import { type AgentAction, failureOf } from './actions.ts';
 import { failureReason, listNames, unseen } from './findings.ts';
 import { feederOf, type MirrorContext, type MirrorFact } from './mirror-facts.ts';
 import { type Blocker, isAbandoned } from './object-plan.ts';
+import { isInStaleCopy, isMoving } from './stale-copies.ts';
 import { agentVolumeName, claimOf, observe, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** The next step of a deletion: something to do, something to wait for, or nothing any more. */
@@ -35,7 +36,15 @@ export function planVolumeDeletion(world: VolumeWorld, volume: PrimaryVolume): D
   if (claim !== undefined && !abandoned) return { actions: [], blocker: claim, released: false };
   if (volume.spec.reclaimPolicy === 'Retain') return released;
   const steps = ownCopies(volume).map(({ node }) => removeCopy(world, node, agentVolumeName(volume), abandoned));
-  return together(steps);
+  const stale = (volume.status?.staleCopies ?? []).map(({ node }) =>
+    // Its node may never be back, and then nothing is left of the copy either.
+    removeCopy(world, node, agentVolumeName(volume), abandoned || isWithoutAgent(world, volume, node)),
+  );
+  return together([...steps, ...stale]);
+}
+
+function isWithoutAgent(world: VolumeWorld, volume: PrimaryVolume, node: string): boolean {
+  return observe(world, node, agentVolumeName(volume)).kind === 'no-agent';
 }
 
 /** The copies that no mirror answers for: the first one, and those that have been primaries. */
@@ -50,12 +59,16 @@ function ownCopies(volume: PrimaryVolume): VolumeCopy[] {
 export function planMirrorDeletion(fact: MirrorFact, context: MirrorContext): DeletionStep {
   const { world, facts } = context;
   const { placed } = fact;
+  if (context.volume !== undefined && isMoving(context.volume, fact) && fact.link !== undefined)
+    return blocked('Unlinking', 'its standby was given up, and the primary is being told that the link to it goes');
   if (placed === undefined || fact.standing === 'promoted') return released;
   const abandoned = isAbandoned(fact.mirror);
   if (fact.standing === 'being-promoted') {
     return blocked('PromotionInProgress', `the copy on node ${placed.node} is being promoted`);
   }
-  const kept = snapshotsOf(world, placed.volume).filter(({ status }) => status?.copy === fact.name);
+  const kept = snapshotsOf(world, placed.volume).filter(
+    (snapshot) => snapshot.status?.copy === fact.name && !isInStaleCopy(context.volume, snapshot),
+  );
   if (kept.length > 0 && !abandoned) {
     const names = listNames(kept.map(({ metadata }) => metadata.name));
     return blocked(

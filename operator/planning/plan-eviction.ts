@@ -2,9 +2,9 @@ import type { Node, Pod } from '../resources/core-kinds.ts';
 import { originCopy, type PrimaryVolume } from '../resources/primary-volume.ts';
 import { claimNameOf } from './bindings.ts';
 import type { MirrorFact } from './mirror-facts.ts';
+import { isNotReady } from './node-readiness.ts';
 import type { PrimaryFact } from './primary.ts';
 import { knownCopies } from './primary.ts';
-import { isNotReady } from './primary-loss.ts';
 import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** Pods that cannot use a volume any more where they are. */

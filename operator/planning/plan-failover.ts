@@ -10,7 +10,7 @@ import { type Candidate, candidatesOf, obstacleTo } from './failover-candidates.
 import { failureReason, listNames } from './findings.ts';
 import type { MirrorFact } from './mirror-facts.ts';
 import type { PrimaryFact } from './primary.ts';
-import { lossOfPrimary, type PrimaryLoss } from './primary-loss.ts';
+import { type CopyLoss, lossOfPrimary } from './primary-loss.ts';
 import { agentVolumeName, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** What is to be done about the place of the primary. */
@@ -53,7 +53,7 @@ export function planFailover(
   return add(planDrain(world, volume, primary, candidates) ?? planRenewal(world, volume, primary, facts));
 }
 
-function lossFinding({ reason, message }: PrimaryLoss): Finding {
+function lossFinding({ reason, message }: CopyLoss): Finding {
   return { type: 'PrimaryReachable', status: 'False', reason, message };
 }
 
@@ -79,7 +79,7 @@ function planAutomatic(
   volume: PrimaryVolume,
   primary: PrimaryFact,
   candidates: readonly Candidate[],
-  loss: PrimaryLoss,
+  loss: CopyLoss,
 ): FailoverPlan {
   const automatic = candidates.filter(
     ({ spec }) => spec.failover.policy === 'Automatic' && spec.mode === 'Synchronous',
@@ -116,7 +116,7 @@ function planOrdered(
   volume: PrimaryVolume,
   primary: PrimaryFact,
   candidates: readonly Candidate[],
-  loss: PrimaryLoss | undefined,
+  loss: CopyLoss | undefined,
   ordered: string,
 ): FailoverPlan {
   if (ordered === primary.node || ordered === primary.copy) {
@@ -192,7 +192,7 @@ function promote(
   primary: PrimaryFact,
   candidate: Candidate,
   candidates: readonly Candidate[],
-  { loss, lossAccepted = false }: { readonly loss?: PrimaryLoss; readonly lossAccepted?: boolean },
+  { loss, lossAccepted = false }: { readonly loss?: CopyLoss; readonly lossAccepted?: boolean },
 ): FailoverPlan {
   const { node, fact, spec } = candidate;
   const backup = backupToFinish(world, volume, primary, candidate, loss);
@@ -224,7 +224,7 @@ function backupToFinish(
   volume: PrimaryVolume,
   { record }: PrimaryFact,
   { node, view, spec }: Candidate,
-  loss: PrimaryLoss | undefined,
+  loss: CopyLoss | undefined,
 ): string | undefined {
   const { duringBackup, after, finishWithin } = spec.failover;
   const read = view.snapshots.filter(({ readers, usedBy }) => readers > 0 || usedBy !== undefined);

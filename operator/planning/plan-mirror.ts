@@ -12,9 +12,11 @@ import { sameLinks } from './link-spec.ts';
 import { type MirrorContext, type MirrorFact, upstreamName } from './mirror-facts.ts';
 import { linkFindings } from './mirror-status.ts';
 import { isDeleting, isHeld } from './object-plan.ts';
-import { type Placement, place } from './placement.ts';
+import { placeStandby } from './place-standby.ts';
+import type { Placement } from './placement.ts';
 import { wantedLinks } from './plan-links.ts';
 import type { PrimaryFact } from './primary.ts';
+import { isMoving } from './stale-copies.ts';
 import { agentVolumeName, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** What is to be done for a mirror that is not being deleted. */
@@ -142,18 +144,9 @@ function planPlacement(
   primary: PrimaryFact,
   world: VolumeWorld,
 ): MirrorStep {
-  const placement = place(
-    {
-      owner: fact.mirror.metadata.uid,
-      nodeName: spec.nodeName,
-      nodeSelector: spec.nodeSelector,
-      pool: spec.pool,
-      bytes: parseQuantity(volumeSpec.size),
-      buffer: spec.buffer && { pool: spec.buffer.pool, bytes: parseQuantity(spec.buffer.capacity) },
-      taken: takenNodes(fact, volume, primary, world),
-    },
-    world.cluster,
-  );
+  if (fact.link !== undefined && isMoving(volume, fact))
+    return says('Unlinking', 'its standby was given up, and the primary is being told that the link to it goes');
+  const placement = placeStandby(fact, spec, volume, volumeSpec, primary, world);
   if (!placement.ok) return says(placement.reason, placement.message);
   return placedOn(placement, spec, volume);
 }
@@ -168,28 +161,6 @@ function placedOn(placement: Placement & { ok: true }, spec: StandbyMirrorSpec, 
     },
     ...says('Pending', `the standby is being created on node ${placement.node}`),
   };
-}
-
-/** A node holds one copy of a volume at most: a second one would be lost together with the first. */
-function takenNodes(
-  fact: MirrorFact,
-  volume: PrimaryVolume,
-  primary: PrimaryFact,
-  world: VolumeWorld,
-): Map<string, string> {
-  const taken = new Map<string, string>();
-  for (const copy of volume.status?.copies ?? []) {
-    if (copy.name !== fact.name)
-      taken.set(copy.node, `node ${copy.node} has the copy ${copy.name} of the volume already`);
-  }
-  for (const other of world.mirrors) {
-    const node = other.status?.node;
-    if (node !== undefined && other.metadata.name !== fact.name) {
-      taken.set(node, `node ${node} has the standby of mirror ${other.metadata.name} already`);
-    }
-  }
-  taken.set(primary.node, `node ${primary.node} has the primary: a standby beside it would be lost together with it`);
-  return taken;
 }
 
 /**
@@ -207,7 +178,9 @@ function standbySpec(
     return undefined;
   // A standby that knew a newer epoch than its primary would fence it.
   if (primaryView?.role !== 'primary' || primary.trouble !== undefined || primary.due !== undefined) return undefined;
-  if (observation?.kind === 'absent' && fact.reversed) return undefined;
+  // The copy that the volume began with is made only where it has been given another node.
+  const made = volume.status?.copies?.some(({ name, state }) => name === fact.name && state === 'Pending');
+  if (observation?.kind === 'absent' && fact.reversed && !made) return undefined;
   if (observation?.kind === 'absent') {
     return newCopySpec(volume, volumeSpec, {
       pool: placed.pool,

@@ -11,6 +11,7 @@ import { failureReason, notReady, notReadyAfter, unseen } from './findings.ts';
 import { type Blocker, blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
 import { locateSource, type SnapshotPlace } from './snapshot-source.ts';
 import { agentSnapshotName, type SnapshotWorld } from './snapshot-world.ts';
+import { isInStaleCopy } from './stale-copies.ts';
 
 export interface SnapshotPlan extends ObjectPlan<SnapshotStatus> {
   readonly actions: readonly AgentAction[];
@@ -117,6 +118,10 @@ function planKept(world: SnapshotWorld, status: SnapshotStatus, spec: SnapshotSp
       ]);
     default: {
       const { reason, message } = unseen(node, held);
+      if (isInStaleCopy(world.volume, world.snapshot)) {
+        const lost = `it was lost with node ${node}, whose copy of the volume was given up (${message})`;
+        return live(world, status, [notReady('LostWithNode', `${lost}; it can be read again if that is ever back`)]);
+      }
       return live(world, status, [{ type: 'Ready', status: 'Unknown', reason, message }]);
     }
   }
@@ -170,7 +175,14 @@ function live(world: SnapshotWorld, measured: SnapshotStatus, stated: readonly F
 }
 
 /** Reasons that only a change of an object, or nothing, can end. */
-const standing: readonly string[] = ['Invalid', 'Invalidated', 'Lost', 'NoBuffer', ...standingClaimReasons];
+const standing: readonly string[] = [
+  'Invalid',
+  'Invalidated',
+  'Lost',
+  'LostWithNode',
+  'NoBuffer',
+  ...standingClaimReasons,
+];
 
 /**
  * Its claim goes first, so that nobody reads it any more. Then it is deleted where it is. One that was not seen Ready may still be waiting at the primary: that is told to forget it
@@ -200,6 +212,8 @@ function unfinished(world: SnapshotWorld, removals: readonly AgentAction[]): Sna
   const failures = removals.flatMap((action) => failureOf(world.outcomes, action) ?? []);
   const [failure] = failures;
   if (failure === undefined || isAbandoned(world.snapshot)) return undefined;
+  // It goes with the copy that it is in, when the node is back.
+  if (!failure.answered && isInStaleCopy(world.volume, world.snapshot)) return undefined;
   const message = `it could not be removed from its node: ${failure.message}`;
   return going(world, [], { reason: failureReason(failure), message });
 }

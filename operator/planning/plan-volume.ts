@@ -2,13 +2,15 @@ import type { ArbiterRecord } from '../../agent/api/contract/arbiter-record.ts';
 import { parseQuantity } from '../../common/quantity.ts';
 import type { Validation } from '../../common/validation.ts';
 import { type Finding, setConditions } from '../resources/conditions.ts';
-import { discardAnnotation } from '../resources/group.ts';
+import { discardAnnotation, rebuildAnnotation } from '../resources/group.ts';
 import {
   originCopy,
   type PrimaryVolume,
   type PrimaryVolumeSpec,
   type PrimaryVolumeStatus,
   primaryVolumes,
+  type StaleCopy,
+  type VolumeCopy,
 } from '../resources/primary-volume.ts';
 import { type StandbyMirror, type StandbyMirrorStatus, standbyMirrors } from '../resources/standby-mirror.ts';
 import { acceptedPart, describeViolations } from '../resources/validate-spec.ts';
@@ -27,7 +29,10 @@ import { type Eviction, planEviction } from './plan-eviction.ts';
 import { planFailover } from './plan-failover.ts';
 import { type MirrorStep, planMirror, planStandbyLinks } from './plan-mirror.ts';
 import { planPrimary } from './plan-primary.ts';
+import { isRebuildOrdered, planRebuilds, type RebuildPlan } from './plan-rebuild.ts';
+import { planStaleCopies } from './plan-stale-copies.ts';
 import { findPrimary, type PrimaryFact } from './primary.ts';
+import { sameCopy } from './stale-copies.ts';
 import { copiesStatus, primaryFinding, protectedFinding } from './volume-status.ts';
 import { agentVolumeName, claimOf, type VolumeWorld, validVolumeSpec, viewOf } from './volume-world.ts';
 
@@ -63,11 +68,13 @@ export function planVolume(world: VolumeWorld): VolumePlan {
   const facts = mirrorFacts(world, volume, primary);
   const spec = volume && validVolumeSpec(volume);
   const context: MirrorContext = { world, volume, volumeSpec: spec?.ok ? spec.value : undefined, primary, facts };
+  const rebuilds = planRebuilds(context);
   const reversed = facts.find((fact) => fact.reversed);
   const mirrors = facts
     .filter((fact) => !fact.reversed)
-    .map((fact) => planOneMirror(fact, fact.standing === 'promoted' ? reversed : undefined, context));
-  const main = volume && spec && planOneVolume(world, volume, spec, primary, facts);
+    .map((fact) => planOneMirror(fact, fact.standing === 'promoted' ? reversed : undefined, context, rebuilds));
+  const changes = { givenUp: rebuilds.givenUp, origin: mirrors.find(({ origin }) => origin !== undefined)?.origin };
+  const main = volume && spec && planOneVolume(world, volume, spec, primary, facts, changes);
   return {
     volume: main?.plan,
     mirrors: new Map(mirrors.map(({ name, plan }) => [name, plan])),
@@ -89,12 +96,13 @@ function planOneMirror(
   fact: MirrorFact,
   reversed: MirrorFact | undefined,
   context: MirrorContext,
-): Planned<StandbyMirrorStatus> & { readonly name: string } {
+  rebuilds: RebuildPlan,
+): Planned<StandbyMirrorStatus> & { readonly name: string; readonly origin?: MirrorStep['placement'] } {
   const { mirror, name } = fact;
   if (isDeleting(mirror)) {
     const step = planMirrorDeletion(fact, context);
     const status = {
-      ...kept(mirror),
+      ...kept(mirror, fact),
       ...claimStatus(mirror.status, claimOf(context.world, mirror)),
       ...measuredStatus(fact, undefined),
       ...conditions(mirror, deletionFindings(step), context.world),
@@ -106,24 +114,27 @@ function planOneMirror(
   const spec = fact.spec.ok ? fact.spec.value : undefined;
   const claim = claimOf(context.world, mirror);
   const warnings = mirrorWarnings(fact, reversed ?? fact, context);
-  const findings = [...step.findings, ...warnings, ...claimFindings(claim)];
+  const findings = [...step.findings, ...(rebuilds.findings.get(name) ?? []), ...warnings, ...claimFindings(claim)];
   const refreshed =
     fact.placed !== undefined && spec !== undefined ? { accepted: acceptedPart(standbyMirrors, spec) } : {};
   const status: StandbyMirrorStatus = {
-    ...kept(mirror),
+    ...kept(mirror, fact),
     ...claimStatus(mirror.status, claim),
     ...refreshed,
-    ...step.placement,
+    ...(reversed === undefined ? step.placement : {}),
     ...measuredStatus(fact, reversed),
     ...conditions(mirror, findings, context.world),
   };
   const actions = step.action === undefined ? [] : [step.action];
-  return { name, plan: { status, finalizer: isHeld(mirror) ? 'keep' : 'hold' }, actions, settled: isSettled(findings) };
+  const obeyed = isRebuildOrdered(reversed ?? fact) ? [] : [rebuildAnnotation];
+  const plan = { status, finalizer: isHeld(mirror) ? ('keep' as const) : ('hold' as const), obeyed };
+  const origin = reversed === undefined ? undefined : step.placement;
+  return { name, plan, actions, settled: isSettled(findings), ...(origin === undefined ? {} : { origin }) };
 }
 
-function kept(mirror: StandbyMirror): StandbyMirrorStatus {
-  const { node, pool, volume, accepted } = mirror.status ?? {};
-  return definedOnly({ node, pool, volume, accepted });
+/** The place of a standby that was given up is not its place any more. */
+function kept({ status }: StandbyMirror, { placed }: MirrorFact): StandbyMirrorStatus {
+  return definedOnly({ ...placed, accepted: status?.accepted });
 }
 
 function mirrorWarnings(fact: MirrorFact, follower: MirrorFact, context: MirrorContext): Finding[] {
@@ -137,7 +148,9 @@ function mirrorWarnings(fact: MirrorFact, follower: MirrorFact, context: MirrorC
 /** A mirror whose own copy is the primary goes the other way. */
 function planReversed(fact: MirrorFact, reversed: MirrorFact, context: MirrorContext): MirrorStep {
   const step = planMirror(reversed, context);
-  const way = `its copy on node ${fact.placed?.node} is the primary, the one on node ${reversed.placed?.node} its standby`;
+  const standby =
+    reversed.placed === undefined ? 'and a standby is wanted' : `the one on node ${reversed.placed.node} its standby`;
+  const way = `its copy on node ${fact.placed?.node} is the primary, ${standby}`;
   const findings = step.findings.map((finding) => ({
     ...finding,
     ...(finding.status === 'True' && finding.type === 'Ready' ? { reason: 'Reversed' } : {}),
@@ -146,12 +159,20 @@ function planReversed(fact: MirrorFact, reversed: MirrorFact, context: MirrorCon
   return { ...step, findings };
 }
 
+/** What becomes of copies of the volume in this round. */
+interface CopyChanges {
+  readonly givenUp: StaleCopy | undefined;
+  /** The new place of the copy that the volume began with. */
+  readonly origin: MirrorStep['placement'];
+}
+
 function planOneVolume(
   world: VolumeWorld,
   volume: PrimaryVolume,
   spec: Validation<PrimaryVolumeSpec>,
   primary: PrimaryFact | undefined,
   mirrors: readonly MirrorFact[],
+  changes: CopyChanges,
 ): Planned<PrimaryVolumeStatus> {
   if (isDeleting(volume)) return planVolumeGoing(world, volume, primary, mirrors);
   const finalizer = isHeld(volume) ? 'keep' : 'hold';
@@ -164,18 +185,21 @@ function planOneVolume(
   const setup = planPrimary(world, volume, spec.ok ? spec.value : undefined, primary, mirrors);
   const failover = planFailover(world, volume, primary, mirrors);
   const discard = planDiscard(volume, primary, mirrors);
+  const stale = planStaleCopies(world, volume, primary, mirrors);
   const findings = [
     spec.ok ? primaryFinding(volume, primary) : invalid(spec.violations),
     protectedFinding(primary, mirrors),
     setup.configured,
     ...failover.findings,
     ...divergenceFindings(primary, mirrors),
+    ...stale.findings,
     ...ownBufferWarning(world, spec, primary),
     ...claimFindings(claimOf(world, volume)),
   ];
   const accepted = spec.ok ? { accepted: acceptedPart(primaryVolumes, spec.value) } : {};
   const status = {
     ...placedStatus(world, volume, primary, mirrors),
+    ...changedCopies(copiesStatus(world, volume, primary, mirrors), stale.left, changes),
     ...swapped(failover.record ?? discard, mirrors),
     ...accepted,
     ...conditions(volume, findings, world),
@@ -183,7 +207,7 @@ function planOneVolume(
   const obeyed = [...(failover.obeyed ?? []), ...(discard === undefined ? [] : [discardAnnotation])];
   // While the primary is being replaced, nothing else is asked of it.
   const action = failover.action ?? setup.action;
-  const actions = action === undefined ? [] : [action];
+  const actions = [...(action === undefined ? [] : [action]), ...stale.actions];
   return { plan: { status, finalizer, obeyed }, actions, settled: isSettled(findings) };
 }
 
@@ -198,7 +222,8 @@ function planVolumeGoing(
   // While dependents are waited for, the primary still has to be told of mirrors that go.
   const actions = step.actions.length === 0 && setup?.action !== undefined ? [setup.action] : step.actions;
   const placed = primary === undefined ? {} : placedStatus(world, volume, primary, mirrors);
-  const status = { ...placed, ...conditions(volume, deletionFindings(step), world) };
+  const stale = staleStatus(volume.status?.staleCopies);
+  const status = { ...placed, ...stale, ...conditions(volume, deletionFindings(step), world) };
   return deleted(volume, { ...step, actions }, status);
 }
 
@@ -234,6 +259,25 @@ function planCreation(world: VolumeWorld, volume: PrimaryVolume, spec: PrimaryVo
     accepted: acceptedPart(primaryVolumes, spec),
     ...conditions(volume, [creating, protectedFinding(undefined, [])], world),
   };
+}
+
+/** A copy that is given up leaves the list of copies in the very write that puts it into the other one. */
+function changedCopies(
+  copies: readonly VolumeCopy[],
+  left: readonly StaleCopy[],
+  { givenUp, origin }: CopyChanges,
+): Pick<PrimaryVolumeStatus, 'copies' | 'staleCopies'> {
+  const { node, pool } = origin ?? {};
+  const placed: VolumeCopy[] =
+    node === undefined || pool === undefined
+      ? []
+      : [{ name: originCopy, node, pool, role: 'Standby', state: 'Pending' }];
+  if (givenUp === undefined) return { copies: [...copies, ...placed], ...staleStatus(left) };
+  return { copies: copies.filter((copy) => !sameCopy(copy, givenUp)), ...staleStatus([...left, givenUp]) };
+}
+
+function staleStatus(staleCopies: readonly StaleCopy[] | undefined): Pick<PrimaryVolumeStatus, 'staleCopies'> {
+  return staleCopies === undefined || staleCopies.length === 0 ? {} : { staleCopies: [...staleCopies] };
 }
 
 /** The swap, and what follows from it for those who read the status. */

@@ -20,9 +20,13 @@ export function allocations(volumes: readonly PrimaryVolume[], mirrors: readonly
 }
 
 function volumeAllocations(volume: PrimaryVolume): Allocation[] {
+  const { uid } = volume.metadata;
+  const bytes = sizeOf(volume);
+  const stale = volume.status?.staleCopies ?? [];
+  const left = stale.map(({ node, pool, name }) => ({ owner: `${uid}/stale/${name}`, node, pool, bytes }));
   const origin = volume.status?.copies?.find((copy) => copy.name === originCopy);
-  if (origin === undefined) return [];
-  return copyAllocations(volume.metadata.uid, origin.node, origin.pool, sizeOf(volume), volume.spec.buffer);
+  if (origin === undefined) return left;
+  return [...copyAllocations(uid, origin.node, origin.pool, bytes, volume.spec.buffer), ...left];
 }
 
 function mirrorAllocations(mirror: StandbyMirror, volumes: ReadonlyMap<string, PrimaryVolume>): Allocation[] {

@@ -1,10 +1,11 @@
-import type { Node } from '../resources/core-kinds.ts';
+import type { Observation } from './actions.ts';
 import { unseen } from './findings.ts';
+import { isNotReady } from './node-readiness.ts';
 import type { PrimaryFact } from './primary.ts';
 import type { VolumeWorld } from './volume-world.ts';
 
-/** Why the primary counts as lost, for all that can be seen from here. */
-export interface PrimaryLoss {
+/** Why a copy counts as lost, for all that can be seen from here. */
+export interface CopyLoss {
   readonly reason: string;
   readonly message: string;
   /** Its own agent says so: whether the standby hears of it does not matter. */
@@ -12,9 +13,13 @@ export interface PrimaryLoss {
 }
 
 /** Undefined while the primary is there. Which node that is, the record says. */
-export function lossOfPrimary(world: VolumeWorld, { node, observation, due }: PrimaryFact): PrimaryLoss | undefined {
+export function lossOfPrimary(world: VolumeWorld, { node, observation, due }: PrimaryFact): CopyLoss | undefined {
   // Before it has been told that it is the primary, nothing of it is lost.
-  if (due !== undefined) return undefined;
+  return due === undefined ? lossOfCopy(world, node, observation) : undefined;
+}
+
+/** Undefined while the copy is there, its disk works, and its Node is ready. */
+export function lossOfCopy(world: VolumeWorld, node: string, observation: Observation): CopyLoss | undefined {
   switch (observation.kind) {
     case 'absent':
       return { ...unseen(node, observation), provable: true };
@@ -31,10 +36,4 @@ export function lossOfPrimary(world: VolumeWorld, { node, observation, due }: Pr
         : undefined;
     }
   }
-}
-
-/** Its kubelet does not report, or says that it cannot run pods. */
-export function isNotReady({ status }: Node): boolean {
-  const ready = status?.conditions?.find(({ type }) => type === 'Ready');
-  return ready !== undefined && ready.status !== 'True';
 }

@@ -3,6 +3,7 @@ import type { VolumeView } from '../../agent/api/contract/volumes.ts';
 import { originCopy, type PrimaryVolume, type VolumeCopy } from '../resources/primary-volume.ts';
 import type { Observation } from './actions.ts';
 import { firstRecord, followedRecord } from './arbiter-records.ts';
+import { isGivenUp } from './stale-copies.ts';
 import { agentVolumeName, observe, type VolumeWorld, viewOf } from './volume-world.ts';
 
 /** Who is the primary of a volume now, as far as the record, the agents and the status tell. */
@@ -72,12 +73,15 @@ function candidates(world: VolumeWorld, volume: PrimaryVolume): Candidate[] {
   });
 }
 
-/** The copies of the status, and those of mirrors that have been placed since it was written. */
+/** The copies of the status, and those of mirrors that have been placed since it was written; none that was given up. */
 export function knownCopies(world: VolumeWorld, volume: PrimaryVolume): Pick<VolumeCopy, 'name' | 'node' | 'pool'>[] {
   const recorded = volume.status?.copies ?? [];
   const name = agentVolumeName(volume);
   const placed = world.mirrors.flatMap(({ metadata, status }) =>
-    status?.node === undefined || status.pool === undefined || status.volume !== name
+    status?.node === undefined ||
+    status.pool === undefined ||
+    status.volume !== name ||
+    isGivenUp(volume, metadata.name, status.node)
       ? []
       : [{ name: metadata.name, node: status.node, pool: status.pool }],
   );

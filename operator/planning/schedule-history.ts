@@ -4,6 +4,9 @@ import type { ScheduleOutcome, SnapshotSchedule } from '../resources/snapshot-sc
 import { isDeleting } from './object-plan.ts';
 import { scheduledAtMs } from './schedule-times.ts';
 
+/** Why Ready is False for good. */
+const lostReasons: readonly string[] = ['Invalidated', 'Lost', 'LostWithNode'];
+
 /** Times that a status tells of. */
 const historyLimit = 10;
 /** A snapshot that takes longer than this is told of as one that is late. */
@@ -20,7 +23,7 @@ export function isReadable(snapshot: Snapshot): boolean {
 
 export function isLost(snapshot: Snapshot): boolean {
   const ready = findCondition(snapshot.status?.conditions, 'Ready');
-  return snapshot.status?.takenAt !== undefined && (ready?.reason === 'Invalidated' || ready?.reason === 'Lost');
+  return snapshot.status?.takenAt !== undefined && lostReasons.includes(ready?.reason ?? '');
 }
 
 /** It has been asked for, and may still come. */

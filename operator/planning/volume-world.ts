@@ -45,6 +45,7 @@ export function copiesToObserve(
   const name = volume && agentVolumeName(volume);
   add(volume?.status?.node, name);
   for (const copy of volume?.status?.copies ?? []) add(copy.node, name);
+  for (const { node } of volume?.status?.staleCopies ?? []) add(node, name);
   for (const mirror of mirrors) add(mirror.status?.node, mirror.status?.volume);
   return [...wanted.values()];
 }

@@ -55,6 +55,12 @@ export type ConditionType =
   | 'PrimaryReachable'
   /** Of a PrimaryVolume, only while another primary is wanted: what that waits for. */
   | 'Promotion'
+  /** Of a StandbyMirror, only while it is not so: the node of its standby works and its agent answers. */
+  | 'StandbyReachable'
+  /** Of a StandbyMirror, only while its standby is to be built on another node: what that waits for. */
+  | 'Rebuild'
+  /** Of a PrimaryVolume, only while it is so: a copy that was given up may still be on its node. */
+  | 'StaleCopy'
   /** Of a PrimaryVolume, only while it is so: a copy may have acknowledged writes that the primary does not have. */
   | 'SplitBrain'
   /** Of a PrimaryVolume, only while it is so: what a former primary had written alone is kept as a snapshot. */

@@ -15,6 +15,9 @@ export const acceptLossAnnotation = `${group}/accept-loss`;
 /** On a PrimaryVolume, the name of a copy: what only that copy has is given up. It goes away when that is done. */
 export const discardAnnotation = `${group}/discard`;
 
+/** On a StandbyMirror, the node of its standby: that is lost for good, and built again elsewhere without further delay. */
+export const rebuildAnnotation = `${group}/rebuild`;
+
 /**
  * Set to "true" on an object that is being deleted, it releases the object although something at an agent could not be
  * removed: the node is gone for good, or someone decided to clean up by hand.

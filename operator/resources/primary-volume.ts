@@ -97,6 +97,13 @@ export const copySchema = z.object({
     .meta({ description: 'What this copy was last told to do when, as a primary, it loses a standby.' }),
 });
 
+export const staleCopySchema = z.object({
+  name: z.string().meta({ description: 'Its name while it was a copy of the volume.' }),
+  node: z.string().meta({ description: 'The node that has it.' }),
+  pool: z.string().meta({ description: 'The pool that it lives in.' }),
+  epoch: z.int().meta({ description: 'The epoch in which it was given up.', format: 'int64' }),
+});
+
 export const primaryVolumeStatusSchema = z.object({
   observedGeneration: z.int().optional().meta({ description: 'The generation this status is about.', format: 'int64' }),
   node: z.string().optional().meta({ description: 'The node of the primary now.' }),
@@ -115,6 +122,10 @@ export const primaryVolumeStatusSchema = z.object({
       'x-kubernetes-list-type': 'map',
       'x-kubernetes-list-map-keys': ['name'],
     }),
+  staleCopies: z.array(staleCopySchema).optional().meta({
+    description:
+      'Copies that were given up because their nodes were lost. None of them is ever promoted; each is removed when its node is back and no Snapshot is kept there.',
+  }),
   arbiter: arbiterRecordSchema.optional().meta({
     description:
       'Who the primary is and which copies may become it: swapped as a whole by the operator and by the agent of the primary, never edited.',
@@ -126,6 +137,7 @@ export const primaryVolumeStatusSchema = z.object({
 export type PrimaryVolumeSpec = z.output<typeof primaryVolumeSpecSchema>;
 export type PrimaryVolumeStatus = z.output<typeof primaryVolumeStatusSchema>;
 export type VolumeCopy = z.output<typeof copySchema>;
+export type StaleCopy = z.output<typeof staleCopySchema>;
 export type CopyState = VolumeCopy['state'];
 export type PrimaryVolume = CustomObject<PrimaryVolumeSpec, PrimaryVolumeStatus>;
 

@@ -38,6 +38,14 @@ const failoverSchema = z.object({
   }),
 });
 
+const rebuildSchema = z.object({
+  policy: z.enum(['Manual', 'Automatic']).default('Automatic').meta({
+    description:
+      'Automatic: a standby whose node is lost is given up, and built again on another node of the nodeSelector. Manual: only when the annotation understudy.dev/rebuild names its node. One with a nodeName is never moved.',
+  }),
+  after: durationField('How long the standby must be lost before that.').default('30m'),
+});
+
 export const standbyMirrorSpecSchema = z.object({
   primaryVolumeRef: z
     .object({ name: objectNameField('The name of the PrimaryVolume, in the same namespace.') })
@@ -85,6 +93,9 @@ export const standbyMirrorSpecSchema = z.object({
   }),
   buffer: bufferField.optional().meta({ description: 'The snapshot buffer of the standby. Without it, no snapshots.' }),
   failover: failoverSchema.prefault({}).meta({ description: 'Whether and when the standby takes over by itself.' }),
+  rebuild: rebuildSchema
+    .prefault({})
+    .meta({ description: 'What becomes of the standby when its node is lost for good.' }),
   claim: z.boolean().default(true).meta({
     description:
       'Whether the operator makes a PersistentVolumeClaim <name>-latest, through which pods read the newest snapshot. It needs a buffer.',

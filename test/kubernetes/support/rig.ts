@@ -61,13 +61,18 @@ interface Cluster {
 const settleMs = 90_000;
 const pollMs = 100;
 
-export async function startRig(cluster: Cluster, moreNodes: readonly string[] = []): Promise<Rig> {
+/** @param arbiter whether the agents have the API server for an arbiter. */
+export async function startRig(
+  cluster: Cluster,
+  moreNodes: readonly string[] = [],
+  { arbiter = false }: { readonly arbiter?: boolean } = {},
+): Promise<Rig> {
   const cleanups: (() => Promise<unknown>)[] = [];
   const remove = async () => {
     for (const cleanup of cleanups.reverse()) await cleanup();
   };
   try {
-    return await assemble(cluster, moreNodes, cleanups, remove);
+    return await assemble(cluster, ['node-a', 'node-b', ...moreNodes], arbiter, cleanups, remove);
   } catch (error) {
     await remove();
     throw error;
@@ -76,14 +81,16 @@ export async function startRig(cluster: Cluster, moreNodes: readonly string[] = 
 
 async function assemble(
   cluster: Cluster,
-  moreNodes: readonly string[],
+  nodes: readonly string[],
+  arbiter: boolean,
   cleanups: (() => Promise<unknown>)[],
   remove: Rig['remove'],
 ): Promise<Rig> {
   const kubectl = kubectlOf(cluster);
   const api = kubeApiOf(cluster);
   await installCrds(kubectl, cluster.version);
-  const [a, b, ...others] = await Promise.all(['node-a', 'node-b', ...moreNodes].map((node) => startAgent(node)));
+  const more = () => (arbiter ? { arbiter: 'kubernetes', kubernetes: { kubeconfig: cluster.kubeconfig } } : {});
+  const [a, b, ...others] = await Promise.all(nodes.map((node) => startAgent(node, 'none', more)));
   if (a === undefined || b === undefined) throw new Error('two agents were started');
   cleanups.push(() => Promise.all([a, b, ...others].map((agent) => agent.remove())));
   const operator = await startOperator(cluster.kubeconfig, [a, b, ...others]);
