@@ -83,7 +83,7 @@ export class DiskFile implements RandomAccessFile {
       if (this.#background) return this.#writeLater(offset, data);
       let done = 0;
       while (done < data.byteLength) {
-        done += fs.writeSync(this.#fd, data, done, data.byteLength - done, offset + done);
+        done += fs.writeSync(this.#fd, data, done, pieceOf(data.byteLength - done), offset + done);
       }
       return undefined;
     } catch (error) {
@@ -197,7 +197,7 @@ export class DiskFile implements RandomAccessFile {
   #writeLater(offset: number, data: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
       const step = (done: number) => {
-        fs.write(this.#fd, data, done, data.byteLength - done, offset + done, (error, count) => {
+        fs.write(this.#fd, data, done, pieceOf(data.byteLength - done), offset + done, (error, count) => {
           if (error) reject(diskError('write', this.#path, error));
           else if (done + count < data.byteLength) step(done + count);
           else resolve();
@@ -272,6 +272,17 @@ export class DiskFile implements RandomAccessFile {
   #shortRead(offset: number): UnderstudyError {
     return new UnderstudyError('Io', `${this.#path} ended at ${offset}, before its size of ${this.#size} bytes`);
   }
+}
+
+/**
+ * The most that one system call writes. Linux keeps what a call wrote in folios as large as it allows, and ext4 (of 6.16 and
+ * later) walks through all blocks of a folio for each later write into it: 4 KiB into a file that had been written in calls
+ * of 1 MiB were measured to take 27 µs, and 5 µs where the calls had been of 64 KiB, which are as fast themselves.
+ */
+const maxWriteBytes = 64 * 1024;
+
+function pieceOf(bytes: number): number {
+  return Math.min(bytes, maxWriteBytes);
 }
 
 /** Up to here writing zeroes is as fast as ZERO_RANGE, and keeps the extents of the file in one piece. */
