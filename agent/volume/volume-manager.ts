@@ -82,6 +82,7 @@ export class VolumeManager implements VolumeService {
   #users = noSnapshotUsers;
   #mounted = noMountedSnapshots;
   #listener: MirrorListener | undefined;
+  #stopping = false;
   /** Resolves when every volume that was found at the start is running or has failed. */
   recovered: Promise<void> = Promise.resolve();
 
@@ -91,7 +92,18 @@ export class VolumeManager implements VolumeService {
     this.#clock = clock;
     this.#log = log;
     this.#snapshots = new SnapshotRequests(clock);
-    this.#slotOptions = { pools: this.#pools, nbdDirectory, tls, timing, arbiter, resyncBytesPerSecond, clock, log };
+    const revive = (slot: VolumeSlot) => void this.#revive(slot);
+    this.#slotOptions = {
+      pools: this.#pools,
+      nbdDirectory,
+      tls,
+      timing,
+      arbiter,
+      resyncBytesPerSecond,
+      clock,
+      log,
+      revive,
+    };
   }
 
   /**
@@ -146,6 +158,7 @@ export class VolumeManager implements VolumeService {
 
   /** Stops every volume in order. */
   async stop(): Promise<void> {
+    this.#stopping = true;
     await this.#listener?.close();
     await this.recovered;
     const stopped = await Promise.allSettled([...this.#slots.values()].map((slot) => slot.stop()));
@@ -328,6 +341,23 @@ export class VolumeManager implements VolumeService {
     return this.#changes.run(volume, async () => {
       try {
         await slot.start(await slot.record());
+      } catch (error) {
+        this.#log.error({ volume, error: errorMessage(error) }, 'the volume cannot be started');
+      }
+    });
+  }
+
+  /** Starts a volume whose thread has died, unless somebody else has, or it has been deleted meanwhile. */
+  #revive(slot: VolumeSlot): Promise<void> {
+    const { volume } = slot;
+    return this.#changes.run(volume, async () => {
+      if (this.#stopping || this.#slots.get(volume) !== slot || slot.running) return;
+      try {
+        const known = await slot.record();
+        const folder = this.#pools.folderOf(known.pool, volume);
+        // A thread that died has left no word: the disk knows.
+        await slot.start((await loadRecord(await DiskDirectory.open(folder), folder)) ?? known);
+        this.#log.warn({ volume }, 'the volume has been started again after the death of its thread');
       } catch (error) {
         this.#log.error({ volume, error: errorMessage(error) }, 'the volume cannot be started');
       }

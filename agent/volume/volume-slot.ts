@@ -6,6 +6,7 @@ import type { Arbiter } from '../mirror/arbiter.ts';
 import type { MirrorTiming } from '../mirror/mirror-link-options.ts';
 import type { LinkTls } from './engine-calls.ts';
 import type { Pools } from './pools.ts';
+import { Revival } from './revival.ts';
 import { VolumeHost } from './volume-host.ts';
 import type { VolumeRecord } from './volume-record.ts';
 
@@ -20,12 +21,17 @@ export interface SlotOptions {
   readonly resyncBytesPerSecond: number | undefined;
   readonly clock: Clock;
   readonly log: Log;
+  /** Told, after a while, of a volume whose thread has died: it is to be started again. */
+  readonly revive: (slot: VolumeSlot) => void;
 }
 
 /** How long the thread of a volume may take to say how the volume is. */
 const answerMs = 5_000;
 
-/** One volume on this node: its thread while that runs, or what is known of it while it does not. */
+/**
+ * One volume on this node: its thread while that runs, or what is known of it while it does not. A thread that has died,
+ * of whatever it was, takes no other with it, and is started again as after a crash of the agent.
+ */
 export class VolumeSlot {
   readonly volume: string;
   readonly #options: SlotOptions;
@@ -34,11 +40,13 @@ export class VolumeSlot {
   #host: VolumeHost | undefined;
   #state: 'Recovering' | 'Failed' = 'Recovering';
   #lastError: string | undefined;
+  readonly #revival: Revival;
 
   constructor(record: VolumeRecord, options: SlotOptions) {
     this.volume = record.volume;
     this.#record = record;
     this.#options = options;
+    this.#revival = new Revival(options.clock);
   }
 
   get socket(): string {
@@ -80,7 +88,7 @@ export class VolumeSlot {
         },
         arbiter,
         log,
-        (reason) => this.#failed(reason),
+        (reason) => this.#died(reason),
       );
       this.#lastError = undefined;
     } catch (error) {
@@ -154,6 +162,12 @@ export class VolumeSlot {
       mirrors: [],
       snapshots: [],
     };
+  }
+
+  #died(reason: string): void {
+    const waitMs = this.#revival.died();
+    this.#lastError = `${reason}; it is started again in ${waitMs / 1000} s`;
+    this.#options.clock.after(waitMs, () => this.#options.revive(this));
   }
 
   #failed(reason: string): void {
