@@ -88,10 +88,11 @@ function startQueues(context: ControllerContext, random: () => number, metrics: 
         return await retryConflicts(() => controller.reconcile(key));
       },
     });
+  const snapshotController = new SnapshotController(context);
   const queues = {
     pools: queue('node-pools', new NodePoolController(context)),
     volumes: queue('volumes', new VolumeController(context)),
-    snapshots: queue('snapshots', new SnapshotController(context)),
+    snapshots: queue('snapshots', snapshotController),
     schedules: queue('schedules', new ScheduleController(context)),
     restores: queue('restores', new RestoreController(context)),
     bindings: queue('bindings', new BindingController(context)),
@@ -103,6 +104,7 @@ function startQueues(context: ControllerContext, random: () => number, metrics: 
     async stop() {
       stopping.resolve('stopping');
       await Promise.all(Object.values(queues).map((each) => each.stop()));
+      snapshotController.stop();
     },
   };
 }

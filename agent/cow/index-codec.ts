@@ -229,7 +229,7 @@ function decodeRecord(reader: RecordReader, visitor: IndexVisitor): void {
 function snapshotRecordOf(json: string): SnapshotRecord {
   const value: unknown = JSON.parse(json);
   if (typeof value !== 'object' || value === null) throw new TypeError('a snapshot record is an object');
-  const { name, takenAt, consistency, internal, attempt } = value as Record<string, unknown>;
+  const { name, takenAt, consistency, internal, attempt, hooks } = value as Record<string, unknown>;
   if (typeof name !== 'string' || typeof takenAt !== 'string') throw new TypeError('a snapshot has a name and a time');
   return {
     name,
@@ -237,6 +237,7 @@ function snapshotRecordOf(json: string): SnapshotRecord {
     consistency: consistency === 'filesystem' ? 'filesystem' : 'crash',
     internal: internal === true,
     ...(typeof attempt === 'string' ? { attempt } : {}),
+    ...(typeof hooks === 'string' ? { hooks } : {}),
   };
 }
 

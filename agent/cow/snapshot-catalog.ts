@@ -39,9 +39,10 @@ export class SnapshotCatalog {
 
   /** Refuses at once, or puts the barrier behind what waits; the promise is for when the snapshot is Ready. */
   take(name: string, options: TakeSnapshotOptions): Promise<SnapshotInfo> {
-    const { takenAt, consistency = 'crash', internal = false, attempt } = options;
+    const { takenAt, consistency = 'crash', internal = false, attempt, hooks } = options;
     this.#checkRoomFor(name, internal);
-    const record = { name, takenAt, consistency, internal, ...(attempt === undefined ? {} : { attempt }) };
+    const ids = { ...(attempt === undefined ? {} : { attempt }), ...(hooks === undefined ? {} : { hooks }) };
+    const record = { name, takenAt, consistency, internal, ...ids };
     const sizeBytes = this.#options.base.size;
     this.#coming.set(name, { internal });
     return new Promise((resolve, reject) => {

@@ -11,6 +11,8 @@ export interface SnapshotRecord {
   readonly internal: boolean;
   /** Which attempt to take it succeeded, so that a retry does not claim what an earlier one made. */
   readonly attempt?: string;
+  /** What the one who ordered it calls the time in which he holds applications still; not interpreted. */
+  readonly hooks?: string;
 }
 
 export interface TakeSnapshotOptions {
@@ -20,6 +22,7 @@ export interface TakeSnapshotOptions {
   readonly consistency?: SnapshotConsistency;
   readonly internal?: boolean;
   readonly attempt?: string;
+  readonly hooks?: string | undefined;
 }
 
 /** Pending: the barrier is passed, but not everything before it is on stable storage yet. */

@@ -53,6 +53,8 @@ export const barrierSchema = z.object({
   attempt: z.string(),
   takenAt: z.string(),
   consistency: z.enum(['crash', 'filesystem']),
+  /** What the one who ordered it calls the time in which he holds applications still. A standby that is older keeps it not. */
+  hooks: z.string().optional(),
   /** Not here, but behind this copy's mirrors of these names, one behind the other. */
   via: z.array(z.string()).optional(),
 });
@@ -61,6 +63,7 @@ export const barrierSchema = z.object({
 export const barrierRecordSchema = z.object({
   takenAt: z.string(),
   consistency: z.enum(['crash', 'filesystem']),
+  hooks: z.string().optional(),
   size: z.number().int().positive(),
 });
 

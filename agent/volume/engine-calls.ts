@@ -32,10 +32,15 @@ export interface EngineCalls {
   waitForLull(lull: Lull): LullFound;
   /**
    * Sends the barrier; what is written from then on is not in the snapshot. `mirror`: names separated by "/".
-   * `frozenUntilMs`: the volume's filesystem is frozen until then (wall time), or not at all.
+   * `frozenUntilMs`: the volume's filesystem is frozen until then (wall time), or not at all. `hooks`: as in the request.
    * @returns the attempt, to be finished
    */
-  beginSnapshot(snapshot: string, mirror: string | undefined, frozenUntilMs: number | undefined): string;
+  beginSnapshot(
+    snapshot: string,
+    mirror: string | undefined,
+    frozenUntilMs: number | undefined,
+    hooks: string | undefined,
+  ): string;
   /** Answers when the snapshot of this attempt is Ready. */
   finishSnapshot(attempt: string): BarrierRecord;
   snapshot(name: string): SnapshotView | undefined;

@@ -93,7 +93,8 @@ function handlersOf(engine: VolumeEngine): Handlers {
       else engine.acceptMirror(connection);
     },
     waitForLull: (lull) => engine.waitForLull(lull),
-    beginSnapshot: (snapshot, mirror, frozenUntilMs) => engine.beginSnapshot(snapshot, mirror, frozenUntilMs),
+    beginSnapshot: (snapshot, mirror, frozenUntilMs, hooks) =>
+      engine.beginSnapshot(snapshot, mirror, frozenUntilMs, hooks),
     finishSnapshot: (attempt) => engine.finishSnapshot(attempt),
     snapshot: (name) => engine.snapshot(name),
     deleteSnapshot: (name) => engine.deleteSnapshot(name),

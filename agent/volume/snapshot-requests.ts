@@ -90,7 +90,7 @@ export class SnapshotRequests {
     let attempt: string;
     try {
       // The barrier has its place in the stream of writes then. How long it is on its way concerns nobody here.
-      attempt = await host.call('beginSnapshot', snapshot, request.mirror, frozen);
+      attempt = await host.call('beginSnapshot', snapshot, request.mirror, frozen, request.hooks);
     } finally {
       await quiesced?.thaw();
     }
@@ -118,13 +118,14 @@ function waitingView(name: string): SnapshotView {
   return { name, state: 'Waiting', valid: false, bufferBytes: 0, exclusiveBytes: 0, readers: 0 };
 }
 
-function readyView(name: string, { takenAt, consistency, size }: BarrierRecord): SnapshotView {
+function readyView(name: string, { takenAt, consistency, hooks, size }: BarrierRecord): SnapshotView {
   return {
     name,
     state: 'Ready',
     valid: true,
     takenAt,
     consistency,
+    ...(hooks === undefined ? {} : { hooks }),
     size,
     bufferBytes: 0,
     exclusiveBytes: 0,

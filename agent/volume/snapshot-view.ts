@@ -5,7 +5,7 @@ const states = { Pending: 'Waiting', Ready: 'Ready', Invalid: 'Invalid' } as con
 
 /** A snapshot as the API shows it. */
 export function snapshotView(info: SnapshotInfo): SnapshotView {
-  const { name, state, takenAt, sizeBytes, consistency, bufferBytes, exclusiveBytes, readers, reason } = info;
+  const { name, state, takenAt, sizeBytes, consistency, hooks, bufferBytes, exclusiveBytes, readers, reason } = info;
   return {
     name,
     state: states[state],
@@ -13,6 +13,7 @@ export function snapshotView(info: SnapshotInfo): SnapshotView {
     takenAt,
     size: sizeBytes,
     consistency,
+    ...(hooks === undefined ? {} : { hooks }),
     bufferBytes,
     exclusiveBytes,
     readers,

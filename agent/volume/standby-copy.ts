@@ -301,14 +301,11 @@ export async function takeOn(cow: CowDevice | undefined, volume: string, barrier
       `volume ${volume} has no snapshot buffer on this copy; give it one (buffer: pool, capacity) first`,
     );
   }
-  const { snapshot, takenAt, consistency, attempt } = barrier;
+  const { snapshot, via: _, ...options } = barrier;
   const present = cow.snapshot(snapshot);
-  const {
-    takenAt: at,
-    consistency: reached,
-    sizeBytes,
-  } = present?.state === 'Ready' ? present : await cow.takeSnapshot(snapshot, { takenAt, consistency, attempt });
-  return { takenAt: at, consistency: reached, size: sizeBytes };
+  const made = present?.state === 'Ready' ? present : await cow.takeSnapshot(snapshot, options);
+  const { takenAt, consistency, hooks, sizeBytes } = made;
+  return { takenAt, consistency, ...(hooks === undefined ? {} : { hooks }), size: sizeBytes };
 }
 
 /** Why this primary may not write to this copy, or undefined if it may. Pure. */

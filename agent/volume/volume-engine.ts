@@ -233,7 +233,12 @@ export class VolumeEngine {
   }
 
   /** Sends the barrier: to a mirror's standby, or to this copy. @returns the attempt, to be finished */
-  beginSnapshot(snapshot: string, mirror: string | undefined, frozenUntilMs: number | undefined): string {
+  beginSnapshot(
+    snapshot: string,
+    mirror: string | undefined,
+    frozenUntilMs: number | undefined,
+    hooks?: string | undefined,
+  ): string {
     const { clock, newId } = this.#options;
     const nowMs = clock.wallTimeMs();
     const consistency = frozenUntilMs !== undefined && nowMs < frozenUntilMs ? 'filesystem' : 'crash';
@@ -242,6 +247,7 @@ export class VolumeEngine {
       attempt: newId(),
       takenAt: new Date(nowMs).toISOString(),
       consistency,
+      ...(hooks === undefined ? {} : { hooks }),
     };
     const taken = this.#take(barrier, mirror?.split('/') ?? []);
     // Whoever finishes it learns of a failure.

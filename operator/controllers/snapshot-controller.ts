@@ -1,31 +1,47 @@
+import { randomUUID } from 'node:crypto';
+import { validate } from '../../common/validation.ts';
 import type { Outcome } from '../planning/actions.ts';
+import { openAttempt } from '../planning/plan-hooks.ts';
 import { planSnapshot, type SnapshotPlan } from '../planning/plan-snapshot.ts';
 import type { SnapshotWorld } from '../planning/snapshot-world.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { keyOf, parseKeyText } from '../resources/kube-object.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
 import { type Snapshot, type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
+import type { SnapshotHooks } from '../resources/snapshot-hooks.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { anyFailed, notDoneYet, recordOutcome } from './agent-actions.ts';
 import { BindingFacts } from './binding-facts.ts';
 import type { ControllerContext } from './controller-context.ts';
+import { HookSessions } from './hook-sessions.ts';
 import { ObjectWriter } from './object-writer.ts';
 import { volumeNameOf } from './volume-controller.ts';
 import type { Result } from './work-queue.ts';
 
-/** More rounds than any course of things takes: finalizer, place, request, status. */
-const maxRounds = 8;
+/** More rounds than any course of things takes: finalizer, place, hooks (written, entered, left), request, status. */
+const maxRounds = 12;
+/** While applications are held, the agent that waits for its barrier is asked again at once. */
+const heldPauseMs = 50;
+/** The same, if it does not answer. */
+const heldRetryMs = 500;
 
 /** Takes, looks after and removes snapshots. One key is one Snapshot. */
 export class SnapshotController {
   readonly #context: ControllerContext;
   readonly #bindings: BindingFacts;
   readonly #writer: ObjectWriter<SnapshotSpec, SnapshotStatus>;
+  readonly #hooks: HookSessions;
 
   constructor(context: ControllerContext) {
     this.#context = context;
     this.#bindings = new BindingFacts(context);
     this.#writer = new ObjectWriter(context.api, snapshots, context.caches.snapshots, context.events);
+    this.#hooks = new HookSessions({ ...context, newName: randomUUID });
+  }
+
+  /** Leaves what holds applications; the next operator runs their post hooks. */
+  stop(): void {
+    this.#hooks.stop();
   }
 
   async reconcile(key: string): Promise<Result> {
@@ -33,12 +49,20 @@ export class SnapshotController {
     for (let round = 0; round < maxRounds; round += 1) {
       const snapshot = this.#context.caches.snapshots.get(parseKeyText(key));
       if (snapshot === undefined) return { type: 'done' };
-      const plan = planSnapshot(await this.#observe(snapshot, outcomes));
+      const hooks = hooksToRun(snapshot);
+      const plan = planSnapshot(await this.#observe(snapshot, hooks, outcomes));
       if (await this.#writer.hold(snapshot, plan)) continue;
+      if (plan.hookAction !== undefined && hooks !== undefined) {
+        await this.#hooks.perform(snapshot, hooks, plan.hookAction);
+        continue;
+      }
       const actions = notDoneYet(plan.actions, outcomes);
       for (const action of actions) recordOutcome(outcomes, await this.#context.actions.perform(action));
       if (actions.length > 0 || (await this.#writer.write(snapshot, plan))) continue;
       if (plan.expired) await this.#expire(snapshot);
+      if (openAttempt(snapshot.status) !== undefined)
+        return { type: 'again', afterMs: anyFailed(outcomes) ? heldRetryMs : heldPauseMs };
+      this.#hooks.forgetOver(snapshot);
       return this.#next(plan, anyFailed(outcomes));
     }
     return { type: 'again', afterMs: this.#context.intervals.transitionalMs };
@@ -58,13 +82,18 @@ export class SnapshotController {
     await api.delete(snapshots, keyOf(snapshot), { uid: snapshot.metadata.uid });
   }
 
-  async #observe(snapshot: Snapshot, outcomes: ReadonlyMap<string, Outcome>): Promise<SnapshotWorld> {
+  async #observe(
+    snapshot: Snapshot,
+    hooks: SnapshotHooks | undefined,
+    outcomes: ReadonlyMap<string, Outcome>,
+  ): Promise<SnapshotWorld> {
     const { clock } = this.#context;
     const { mirror, volume } = this.#source(snapshot);
     const nowMs = clock.wallTimeMs();
     const sources = { now: kubeTime(nowMs), nowMs, snapshot, mirror, volume, outcomes };
     const claim = await this.#bindings.of({ kind: 'Snapshot', object: snapshot });
-    return { ...sources, claim, ...(await this.#look(snapshot)) };
+    const hookFacts = hooks && (await this.#hooks.facts(snapshot, hooks));
+    return { ...sources, claim, hooks: hookFacts, ...(await this.#look(snapshot)) };
   }
 
   /** What the agents say about the snapshot; before it was taken, about the volume. */
@@ -77,8 +106,10 @@ export class SnapshotController {
       if (takenAt !== undefined || requestedFrom === undefined || requestedFrom === node) return nothing;
       return { ...nothing, requested: await actions.observeSnapshot(requestedFrom, volume, name) };
     }
-    if (takenAt === undefined) return { ...nothing, holder: await actions.observe(node, volume) };
-    return { ...nothing, held: await actions.observeSnapshot(node, volume, name) };
+    const holder = takenAt === undefined ? await actions.observe(node, volume) : undefined;
+    // After an attempt with hooks it may be there although nobody knows.
+    if (takenAt === undefined && snapshot.status?.hooks === undefined) return { ...nothing, holder };
+    return { ...nothing, holder, held: await actions.observeSnapshot(node, volume, name) };
   }
 
   #source(snapshot: Snapshot): { mirror: StandbyMirror | undefined; volume: PrimaryVolume | undefined } {
@@ -93,4 +124,12 @@ export class SnapshotController {
     const name = mirror && volumeNameOf(mirror);
     return { mirror, volume: name === undefined ? undefined : caches.volumes.get({ namespace, name }) };
   }
+}
+
+/** The hooks of a snapshot that is not there yet, or whose post hooks are still to be run, as they were when it was accepted. */
+function hooksToRun({ metadata, spec, status }: Snapshot): SnapshotHooks | undefined {
+  const isWaitedFor = status?.takenAt === undefined && metadata.deletionTimestamp === undefined;
+  if (!isWaitedFor && openAttempt(status) === undefined) return undefined;
+  const accepted = validate(snapshots.spec, { ...spec, ...status?.accepted });
+  return accepted.ok ? accepted.value.consistency.hooks : undefined;
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { findResource } from '../resources/all-kinds.ts';
 import { kubeTime } from '../resources/conditions.ts';
-import { namespaces } from '../resources/core-kinds.ts';
+import { namespaces, pods } from '../resources/core-kinds.ts';
 import { type KubeObject, keyOf, type NewObject, type ObjectKey } from '../resources/kube-object.ts';
 import { apiVersionOf, type Resource } from '../resources/resource.ts';
 import { type Admission, admit } from './in-memory-admission.ts';
@@ -18,6 +18,7 @@ import type {
 } from './kube-api.ts';
 import { kubeError } from './kube-error.ts';
 import { equalJson, mergePatch } from './merge-patch.ts';
+import type { ContainerRef, PodExec, RunningCommand } from './pod-exec.ts';
 
 export interface InMemoryOptions {
   readonly clock?: Clock;
@@ -31,7 +32,7 @@ export interface InMemoryOptions {
 
 /** One call to the API, for tests that make it fail. */
 export interface ApiCall {
-  readonly verb: 'get' | 'list' | 'watch' | 'create' | 'update' | 'updateStatus' | 'patch' | 'delete';
+  readonly verb: 'get' | 'list' | 'watch' | 'create' | 'update' | 'updateStatus' | 'patch' | 'delete' | 'exec';
   readonly kind: string;
   readonly name?: string;
 }
@@ -46,6 +47,8 @@ export interface ApiCall {
 export class InMemoryKubeApi implements KubeApi {
   /** Called before every operation; what it throws is what the caller gets. */
   intercept: (call: ApiCall) => void = () => {};
+  /** What runs in containers; without it there are none. */
+  containers: PodExec | undefined;
   readonly #store: InMemoryStore;
   readonly #clock: Clock;
   readonly #newUid: () => string;
@@ -127,6 +130,14 @@ export class InMemoryKubeApi implements KubeApi {
       throw kubeError(409, 'Conflict', `${resource.plural} "${key.name}" is another object than the preconditions say`);
     }
     this.#markDeleted(resource, current);
+  }
+
+  async exec(container: ContainerRef, command: readonly string[]): Promise<RunningCommand> {
+    const { namespace, pod } = container;
+    this.intercept({ verb: 'exec', kind: 'Pod', name: pod });
+    this.#current(pods, { namespace, name: pod });
+    if (this.containers !== undefined) return await this.containers.exec(container, command);
+    throw kubeError(400, 'BadRequest', `pod ${namespace}/${pod} has no container that runs`);
   }
 
   /** Ends every watch, as a server does from time to time. */

@@ -1,11 +1,12 @@
 import type { KubeObject, NewObject, ObjectKey } from '../resources/kube-object.ts';
 import type { Resource } from '../resources/resource.ts';
+import type { PodExec } from './pod-exec.ts';
 
 /**
  * The part of the Kubernetes API that the operator needs. Every failure is an UnderstudyError made by kubeError, whose
  * labels carry the HTTP status and the reason of the API server.
  */
-export interface KubeApi {
+export interface KubeApi extends PodExec {
   /** Undefined if there is no such object. */
   get<T extends KubeObject>(resource: Resource<T>, key: ObjectKey): Promise<T | undefined>;
   list<T extends KubeObject>(resource: Resource<T>, scope?: ListScope): Promise<ObjectList<T>>;

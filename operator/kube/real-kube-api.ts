@@ -15,6 +15,8 @@ import type {
 } from './kube-api.ts';
 import { isGone, isNotFound, kubeError } from './kube-error.ts';
 import { KubeTransport, type KubeTransportOptions, statusFields } from './kube-transport.ts';
+import type { ContainerRef, RunningCommand } from './pod-exec.ts';
+import { execOverWebSocket } from './websocket-exec.ts';
 
 /** Objects per page of a list. */
 const pageLimit = 500;
@@ -24,8 +26,10 @@ const watchSeconds = 290;
 /** The API of a real cluster, reached as a kubeconfig says. */
 export class RealKubeApi implements KubeApi {
   readonly #transport: KubeTransport;
+  readonly #config: KubeConfig;
 
   constructor(config: KubeConfig, clock: Clock = systemClock, options: KubeTransportOptions = {}) {
+    this.#config = config;
     this.#transport = new KubeTransport(config, clock, options);
   }
 
@@ -137,6 +141,10 @@ export class RealKubeApi implements KubeApi {
     } catch (error) {
       if (!isNotFound(error)) throw error;
     }
+  }
+
+  exec(container: ContainerRef, command: readonly string[]): Promise<RunningCommand> {
+    return execOverWebSocket(this.#config, container, command);
   }
 }
 

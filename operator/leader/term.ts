@@ -1,5 +1,6 @@
 import type { AgentClient, AgentDirectory, AgentEntry } from '../agent-client/agent-client.ts';
 import type { KubeApi } from '../kube/kube-api.ts';
+import type { ContainerRef, RunningCommand } from '../kube/pod-exec.ts';
 
 /** A time during which this replica, and no other, changes anything. */
 export interface Term {
@@ -28,7 +29,25 @@ export function apiWithin(term: Term, api: KubeApi): KubeApi {
     updateStatus: (resource, object) => change(() => api.updateStatus(resource, object)),
     patch: (resource, key, patch, options) => change(() => api.patch(resource, key, patch, options)),
     delete: (resource, key, preconditions) => change(() => api.delete(resource, key, preconditions)),
+    exec: (container, command) => execWithin(term, api, container, command),
   };
+}
+
+/** Starts a command if the term is held, and leaves it when the term is over. */
+async function execWithin(
+  term: Term,
+  api: KubeApi,
+  container: ContainerRef,
+  command: readonly string[],
+): Promise<RunningCommand> {
+  term.check();
+  const running = await api.exec(container, command);
+  const leave = () => running.leave();
+  if (term.over.aborted) leave();
+  term.over.addEventListener('abort', leave, { once: true });
+  const forget = () => term.over.removeEventListener('abort', leave);
+  running.ended.then(forget, forget);
+  return running;
 }
 
 /** Agents of which nothing is asked outside of a term that changes anything. */

@@ -1,7 +1,7 @@
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import type { SnapshotView } from '../../agent/api/contract/volumes.ts';
 import { parseQuantity } from '../../common/quantity.ts';
-import { type Finding, setConditions } from '../resources/conditions.ts';
+import { type Finding, isConditionTrue, setConditions } from '../resources/conditions.ts';
 import { parseDurationMs } from '../resources/duration.ts';
 import { type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
 import { acceptedPart, describeViolations, validateSpec } from '../resources/validate-spec.ts';
@@ -9,12 +9,24 @@ import { type AgentAction, actionKey, type Failure, failureOf } from './actions.
 import { claimFindings, claimStatus, standingClaimReasons } from './claim-status.ts';
 import { failureReason, notReady, notReadyAfter, unseen } from './findings.ts';
 import { type Blocker, blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
+import {
+  complete,
+  consistencyReached,
+  type HookAction,
+  type HookStep,
+  hooksFinding,
+  nextHookStep,
+  openAttempt,
+  withdraw,
+} from './plan-hooks.ts';
 import { locateSource, type SnapshotPlace } from './snapshot-source.ts';
 import { agentSnapshotName, type SnapshotWorld } from './snapshot-world.ts';
 import { isInStaleCopy } from './stale-copies.ts';
 
 export interface SnapshotPlan extends ObjectPlan<SnapshotStatus> {
   readonly actions: readonly AgentAction[];
+  /** To be done before anything is written. */
+  readonly hookAction?: HookAction | undefined;
   readonly settled: boolean;
   /** Its retention is over: the object is to be deleted. */
   readonly expired: boolean;
@@ -31,33 +43,101 @@ export function planSnapshot(world: SnapshotWorld): SnapshotPlan {
   const { snapshot } = world;
   if (isDeleting(snapshot)) return planDeletion(world);
   const spec = validateSpec(snapshots, snapshot.spec, snapshot.status?.accepted);
-  if (!spec.ok) return live(world, snapshot.status ?? {}, [notReady('Invalid', describeViolations(spec.violations))]);
+  if (!spec.ok) return obstructed(world, notReady('Invalid', describeViolations(spec.violations)));
   if (snapshot.status?.takenAt !== undefined) return planKept(world, snapshot.status, spec.value);
   const place = locateSource(world, spec.value);
-  if (!place.ok) return live(world, snapshot.status ?? {}, [notReady(place.reason, place.message)]);
+  if (!place.ok) return obstructed(world, notReady(place.reason, place.message));
   return planRequest(world, spec.value, place);
 }
 
+/** Nothing can be asked for; an attempt that is open is ended. */
+function obstructed(world: SnapshotWorld, finding: Finding): SnapshotPlan {
+  const { snapshot, hooks } = world;
+  const status = snapshot.status ?? {};
+  const open = openAttempt(status);
+  if (open === undefined || hooks === undefined) return live(world, status, [finding]);
+  return hookPlan(world, status, withdraw(open, hooks, world.now, finding.message), finding);
+}
+
 function planRequest(world: SnapshotWorld, spec: SnapshotSpec, place: SnapshotPlace & { ok: true }): SnapshotPlan {
-  const { snapshot } = world;
+  const { snapshot, hooks } = world;
   const { node, requestedFrom, volume, copy } = place;
   const where: SnapshotStatus = { node, requestedFrom, volume, copy, snapshot: agentSnapshotName(snapshot) };
-  const status = { ...where, accepted: acceptedPart(snapshots, spec) };
+  const kept = snapshot.status?.hooks === undefined ? {} : { hooks: snapshot.status.hooks };
+  const status = { ...where, ...kept, accepted: acceptedPart(snapshots, spec) };
   const recorded = isHeld(snapshot) && sameWhere(snapshot.status, where);
   if (!recorded) return live(world, status, [notReady('Pending', `it is being requested from node ${requestedFrom}`)]);
+  const isOpen = openAttempt(status) !== undefined;
+  // One that an earlier attempt made is taken as its record describes it: applications are not held for it again.
+  if (hooks === undefined || (!isOpen && world.held?.kind === 'present')) return planPut(world, spec, place, status);
+  if (!isOpen && !isInSync(world)) {
+    return live(world, status, [notReady('MirrorNotInSync', 'its hooks are run when the mirror is in sync')]);
+  }
+  const step = nextHookStep(status, hooks, world);
+  return step.type === 'request'
+    ? planPut(world, spec, place, { ...status, hooks: step.hooks })
+    : hookPlan(world, status, step, notReady('Pending', 'its hooks are being run'));
+}
+
+/** A mirror that would only refuse is no reason to hold applications. An asynchronous one is never InSync. */
+function isInSync({ mirror }: SnapshotWorld): boolean {
+  return (
+    mirror === undefined || mirror.spec.mode === 'Asynchronous' || isConditionTrue(mirror.status?.conditions, 'InSync')
+  );
+}
+
+function hookPlan(
+  world: SnapshotWorld,
+  status: SnapshotStatus,
+  step: Exclude<HookStep, { type: 'request' }>,
+  finding: Finding,
+): SnapshotPlan {
+  switch (step.type) {
+    case 'write':
+      return live(world, { ...status, hooks: step.hooks }, [finding]);
+    case 'act':
+      return { ...live(world, status, [finding]), hookAction: step.action };
+    case 'wait':
+      return live(world, status, [step.finding]);
+  }
+}
+
+/** Asks for the snapshot; with hooks, while applications are held, and once more for what was written down of it. */
+function planPut(
+  world: SnapshotWorld,
+  spec: SnapshotSpec,
+  place: SnapshotPlace & { ok: true },
+  status: SnapshotStatus,
+): SnapshotPlan {
+  const session = world.hooks?.session;
   const action: AgentAction = {
     type: 'put-snapshot',
-    node: requestedFrom,
-    volume,
-    snapshot: agentSnapshotName(snapshot),
-    request: toRequest(spec, place.mirror),
+    node: place.requestedFrom,
+    volume: place.volume,
+    snapshot: agentSnapshotName(world.snapshot),
+    request: toRequest(spec, place.mirror, session?.attempt),
   };
   const outcome = world.outcomes.get(actionKey(action));
   if (outcome === undefined)
     return { ...live(world, status, [notReady('Pending', 'it is being requested')]), actions: [action] };
-  if (!outcome.ok) return live(world, status, [refusal(outcome.failure, world, place)]);
+  if (!outcome.ok) return refused(world, status, refusal(outcome.failure, world, place), outcome.failure);
   if (outcome.snapshot === undefined) return live(world, status, [notReady('Pending', 'it has been requested')]);
-  return described(world, { ...status, ...measured(outcome.snapshot) }, outcome.snapshot, spec);
+  const open = openAttempt(status);
+  if (open !== undefined && outcome.snapshot.takenAt !== undefined)
+    return {
+      ...live(world, status, [notReady('Pending', 'its post hooks are being run')]),
+      hookAction: complete(open),
+    };
+  const consistency = consistencyReached(outcome.snapshot, session);
+  const taken = { ...status, ...measured(outcome.snapshot), ...(consistency === undefined ? {} : { consistency }) };
+  return described(world, taken, outcome.snapshot, spec);
+}
+
+/** What an agent refused ends the attempt; while it does not answer, it is asked again until the deadline. */
+function refused(world: SnapshotWorld, status: SnapshotStatus, finding: Finding, failure: Failure): SnapshotPlan {
+  const open = openAttempt(status);
+  if (open === undefined || world.hooks === undefined || !failure.answered) return live(world, status, [finding]);
+  return hookPlan(world, status, withdraw(open, world.hooks, world.now, failure.message), finding);
 }
 
 function sameWhere(status: SnapshotStatus | undefined, where: SnapshotStatus): boolean {
@@ -66,7 +146,7 @@ function sameWhere(status: SnapshotStatus | undefined, where: SnapshotStatus): b
   );
 }
 
-function toRequest(spec: SnapshotSpec, mirror: string | undefined): SnapshotRequestInput {
+function toRequest(spec: SnapshotSpec, mirror: string | undefined, hooks: string | undefined): SnapshotRequestInput {
   const { lull, freeze } = spec.consistency;
   return {
     ...(mirror === undefined ? {} : { mirror }),
@@ -81,6 +161,7 @@ function toRequest(spec: SnapshotSpec, mirror: string | undefined): SnapshotRequ
           },
         }),
     ...(freeze === undefined ? {} : { freeze: { timeoutMs: parseDurationMs(freeze.timeout) } }),
+    ...(hooks === undefined ? {} : { hooks }),
   };
 }
 
@@ -111,7 +192,7 @@ function planKept(world: SnapshotWorld, status: SnapshotStatus, spec: SnapshotSp
   if (held === undefined) return live(world, status, [notReady('Pending', `node ${node} has not been asked yet`)]);
   switch (held.kind) {
     case 'present':
-      return described(world, { ...status, ...measured(held.view) }, held.view, spec);
+      return described(world, { ...status, ...measured(held.view), ...keptConsistency(status) }, held.view, spec);
     case 'absent':
       return live(world, status, [
         notReady('Lost', `node ${node} does not have it any more: its copy of the volume was removed or lost`),
@@ -127,6 +208,11 @@ function planKept(world: SnapshotWorld, status: SnapshotStatus, spec: SnapshotSp
   }
 }
 
+/** That applications were held is known by the operator alone; the rest stands in the snapshot's record. */
+function keptConsistency({ consistency }: SnapshotStatus): SnapshotStatus {
+  return consistency === 'application' ? { consistency } : {};
+}
+
 function described(world: SnapshotWorld, status: SnapshotStatus, view: SnapshotView, spec: SnapshotSpec): SnapshotPlan {
   const deleteAfter = spec.retention?.deleteAfter;
   const expiresAtMs =
@@ -134,7 +220,11 @@ function described(world: SnapshotWorld, status: SnapshotStatus, view: SnapshotV
       ? undefined
       : Date.parse(status.takenAt) + parseDurationMs(deleteAfter);
   const expired = expiresAtMs !== undefined && expiresAtMs <= world.nowMs;
-  return { ...live(world, status, [viewFinding(view)]), expired, ...(expired ? {} : { expiresAtMs }) };
+  return {
+    ...live(world, status, [viewFinding(view), ...hooksFinding(status)]),
+    expired,
+    ...(expired ? {} : { expiresAtMs }),
+  };
 }
 
 function viewFinding(view: SnapshotView): Finding {
@@ -181,6 +271,8 @@ const standing: readonly string[] = [
   'Lost',
   'LostWithNode',
   'NoBuffer',
+  'HooksFailed',
+  'HookFailed',
   ...standingClaimReasons,
 ];
 
@@ -189,7 +281,12 @@ const standing: readonly string[] = [
  * first, and as long as it does not, the object stays, because the barrier would make the snapshot afterwards.
  */
 function planDeletion(world: SnapshotWorld): SnapshotPlan {
-  const { snapshot, requested, claim } = world;
+  const { snapshot, requested, claim, hooks } = world;
+  const open = openAttempt(snapshot.status);
+  if (open !== undefined && hooks !== undefined) {
+    const step = withdraw(open, hooks, world.now, 'the Snapshot was deleted');
+    return hookPlan(world, snapshot.status ?? {}, step, notReady('Deleting', 'its post hooks are being run'));
+  }
   if (claim?.blocker !== undefined && !isAbandoned(snapshot)) return going(world, [], claim.blocker);
   const { node, requestedFrom, volume, snapshot: name, takenAt } = snapshot.status ?? {};
   if (node === undefined || volume === undefined || name === undefined) return going(world, [], undefined);

@@ -4,6 +4,7 @@ import type { Snapshot } from '../resources/snapshot.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import type { Observation, Outcomes } from './actions.ts';
 import type { BindingFact } from './binding-fact.ts';
+import type { HookFacts } from './plan-hooks.ts';
 
 /** Everything that the plan for a snapshot depends on. */
 export interface SnapshotWorld {
@@ -22,6 +23,8 @@ export interface SnapshotWorld {
   /** What the agent that was asked to take it says about it; looked at only while it is being deleted before it was taken. */
   readonly requested: HeldSnapshot | undefined;
   readonly outcomes: Outcomes;
+  /** Of a snapshot with hooks that is not there yet, or has an open attempt. */
+  readonly hooks?: HookFacts | undefined;
   /** How its claim stands. */
   readonly claim?: BindingFact;
 }

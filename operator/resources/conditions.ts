@@ -69,6 +69,8 @@ export type ConditionType =
   | 'UpToDate'
   /** Of a SnapshotSchedule: the buffer has a place for every snapshot that its rules keep, and one for the next. */
   | 'RetentionFits'
+  /** Of a Snapshot with hooks: all of them ended well. */
+  | 'HooksDone'
   /** Only while the object is being deleted: what it waits for. */
   | 'DeletionBlocked';
 

@@ -5,6 +5,7 @@ import { group, version } from './group.ts';
 import type { CustomObject } from './kube-object.ts';
 import type { CustomResource } from './resource.ts';
 import { exactlyOneRule, immutableRule } from './rules.ts';
+import { hooksStatusSchema, snapshotHooksSchema } from './snapshot-hooks.ts';
 
 export const snapshotSourceSchema = z.object({
   mirror: objectNameField(
@@ -35,6 +36,10 @@ export const snapshotConsistencySchema = z.object({
     .object({ timeout: durationField('For how long at most, up to one minute.').default('5s') })
     .optional()
     .meta({ description: 'Freeze the mounted filesystem around the barrier.' }),
+  hooks: snapshotHooksSchema.optional().meta({
+    description:
+      'Run commands in pods before and after. The operator needs a right for it: operator.hooks of the chart.',
+  }),
 });
 
 export const snapshotSpecSchema = z.object({
@@ -62,9 +67,14 @@ export const snapshotStatusSchema = z.object({
   requestedFrom: z.string().optional().meta({ description: 'The node of the agent that was asked to take it.' }),
   takenAt: z.string().optional().meta({ description: 'The moment of its barrier.', format: 'date-time' }),
   consistency: z
-    .enum(['crash', 'filesystem'])
+    .enum(['crash', 'filesystem', 'application'])
     .optional()
-    .meta({ description: 'crash: as after a power cut. filesystem: the filesystem was frozen at the barrier.' }),
+    .meta({
+      description:
+        'crash: as after a power cut. filesystem: the filesystem was frozen at the barrier. application: pre hooks had ' +
+        'succeeded, and held until after the barrier.',
+    }),
+  hooks: hooksStatusSchema.optional().meta({ description: 'Of the last attempt with hooks.' }),
   sizeBytes: bytesField('The size of the volume at that moment.').optional(),
   bufferBytes: bytesField('Bytes in the buffer that it reads, its own and shared ones.').optional(),
   exclusiveBytes: bytesField('Bytes that deleting it would free.').optional(),
@@ -123,7 +133,12 @@ export const snapshots: CustomResource<SnapshotSpec, SnapshotStatus> = {
     },
     { name: 'Taken', type: 'date', jsonPath: '.status.takenAt', description: 'Time since its barrier.' },
     { name: 'Claim', type: 'string', jsonPath: '.status.claimName', description: 'What pods read it through.' },
-    { name: 'Consistency', type: 'string', jsonPath: '.status.consistency', description: 'crash or filesystem.' },
+    {
+      name: 'Consistency',
+      type: 'string',
+      jsonPath: '.status.consistency',
+      description: 'crash, filesystem or application.',
+    },
     {
       name: 'Bytes',
       type: 'integer',

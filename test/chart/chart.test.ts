@@ -193,14 +193,16 @@ describe('rights', () => {
     expect(without).toEqual([]);
   });
 
-  test('the operator may delete pods only if that is asked for', async () => {
-    const mayDelete = async (values: object) =>
+  test('the operator may delete pods, and run commands in them, only if that is asked for', async () => {
+    const may = async (verb: string, resource: string, values: object) =>
       (await renderManifests(values))
         .filter(({ kind, metadata }) => kind === 'ClusterRole' && metadata.name.endsWith('-operator'))
         .flatMap((role) => at<{ resources: string[]; verbs: string[] }[]>(role, 'rules'))
-        .some(({ resources, verbs }) => resources.includes('pods') && verbs.includes('delete'));
-    expect(await mayDelete({})).toBe(false);
-    expect(await mayDelete({ operator: { evictPods: true } })).toBe(true);
+        .some(({ resources, verbs }) => resources.includes(resource) && verbs.includes(verb));
+    expect(await may('delete', 'pods', { operator: { hooks: true } })).toBe(false);
+    expect(await may('delete', 'pods', { operator: { evictPods: true } })).toBe(true);
+    expect(await may('create', 'pods/exec', { operator: { evictPods: true } })).toBe(false);
+    expect(await may('create', 'pods/exec', { operator: { hooks: true } })).toBe(true);
   });
 
   test('the operator has nothing of the machine', async () => {

@@ -25,6 +25,7 @@ export class CountingApi implements KubeApi {
     this.#counted('update', await this.#api.updateStatus(...args));
   readonly patch: KubeApi['patch'] = async (...args) => this.#counted('patch', await this.#api.patch(...args));
   readonly delete: KubeApi['delete'] = async (...args) => this.#counted('delete', await this.#api.delete(...args));
+  readonly exec: KubeApi['exec'] = async (...args) => this.#counted('exec', await this.#api.exec(...args));
   readonly watch: KubeApi['watch'] = async (resource, request, onEvent) => {
     this.#counted('watch', undefined);
     await this.#api.watch(resource, request, (event) => onEvent(structuredClone(event)));

@@ -65,6 +65,8 @@ export class SimulatedCluster {
   wallTime = () => '2026-01-02T03:04:05.678Z';
   /** Snapshots with a lull stay Waiting while this is true. */
   busy = false;
+  /** Told of each snapshot at its barrier. */
+  onSnapshot: () => void = () => {};
 
   constructor(nodes: Readonly<Record<string, readonly string[]>>) {
     for (const [node, pools] of Object.entries(nodes)) this.agents.set(node, new SimulatedAgent(this, node, pools));
@@ -115,6 +117,11 @@ export class SimulatedAgent implements AgentClient {
   }
 
   /** The next calls of this kind have their effect, but their answer gets lost. */
+  /** Replies arrive again. */
+  keepReplies(): void {
+    this.#lostReplies.length = 0;
+  }
+
   loseReplies(call: Call, times = 1): void {
     this.#lostReplies.push({ call, times });
   }
@@ -205,7 +212,7 @@ export class SimulatedAgent implements AgentClient {
         return waitingView(snapshot);
       }
       volume.waiting.delete(snapshot);
-      return this.#take(holder, snapshot, request.freeze === undefined ? 'crash' : 'filesystem');
+      return this.#take(holder, snapshot, request.freeze === undefined ? 'crash' : 'filesystem', request.hooks);
     });
   }
 
@@ -236,8 +243,14 @@ export class SimulatedAgent implements AgentClient {
     volume.waiting.clear();
   }
 
-  #take(holder: SimulatedVolume, name: string, consistency: 'crash' | 'filesystem'): SnapshotView {
-    const view = take(holder, name, consistency, this.#cluster.wallTime());
+  #take(
+    holder: SimulatedVolume,
+    name: string,
+    consistency: 'crash' | 'filesystem',
+    hooks?: string | undefined,
+  ): SnapshotView {
+    this.#cluster.onSnapshot();
+    const view = take(holder, name, consistency, this.#cluster.wallTime(), hooks);
     for (const agent of this.#cluster.agents.values()) agent.#count();
     return view;
   }
@@ -434,6 +447,7 @@ function take(
   name: string,
   consistency: 'crash' | 'filesystem',
   takenAt: string,
+  hooks: string | undefined,
 ): SnapshotView {
   if (holder.spec.buffer === undefined) throw refusal('Conflict', 'it has no buffer');
   if (holder.snapshots.size >= holder.spec.buffer.maxSnapshots) {
@@ -444,6 +458,7 @@ function take(
     state: 'Ready',
     valid: true,
     takenAt,
+    ...(hooks === undefined ? {} : { hooks }),
     size: holder.spec.size,
     consistency,
     bufferBytes: 8192,

@@ -21,6 +21,11 @@ export const snapshotRequestSchema = z.strictObject({
   lull: lullSchema.optional(),
   /** Freeze the mounted filesystem around the barrier, for at most this long. */
   freeze: z.strictObject({ timeoutMs: z.number().int().min(1).max(60_000).default(5_000) }).optional(),
+  /**
+   * The caller holds applications still, and calls that by this name. It is kept with the snapshot, so that whoever asks
+   * again learns which of his attempts made it.
+   */
+  hooks: z.string().min(1).max(63).optional(),
 });
 
 export type SnapshotRequestInput = z.input<typeof snapshotRequestSchema>;

@@ -113,6 +113,8 @@ export const snapshotViewSchema = z.object({
   size: z.number().optional(),
   /** crash: as after a power cut. filesystem: the mounted filesystem was frozen at the barrier. */
   consistency: z.enum(['crash', 'filesystem']).optional(),
+  /** The `hooks` of the request whose barrier made it. */
+  hooks: z.string().optional(),
   /** Bytes in the buffer that this snapshot reads, its own and shared with older ones. */
   bufferBytes: z.number(),
   /** Bytes that deleting it would free. */

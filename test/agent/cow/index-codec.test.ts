@@ -20,8 +20,13 @@ const record: fc.Arbitrary<SnapshotRecord> = fc
     consistency: fc.constantFrom('crash' as const, 'filesystem' as const),
     internal: fc.boolean(),
     attempt: fc.option(fc.string(), { nil: undefined }),
+    hooks: fc.option(fc.string(), { nil: undefined }),
   })
-  .map(({ attempt, ...rest }) => (attempt === undefined ? rest : { ...rest, attempt }));
+  .map(({ attempt, hooks, ...rest }) => ({
+    ...rest,
+    ...(attempt === undefined ? {} : { attempt }),
+    ...(hooks === undefined ? {} : { hooks }),
+  }));
 
 const call = fc.oneof(
   fc.tuple(fc.constant('preserve' as const), word, word, word, word),

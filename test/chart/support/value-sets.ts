@@ -28,7 +28,7 @@ export const valueSets: Record<string, object> = {
     kubeletDirectory: '/var/lib/k0s/kubelet',
   },
   'everything that is off by default': {
-    operator: { evictPods: true },
+    operator: { evictPods: true, hooks: true },
     networkPolicy: { enabled: true },
     metrics: {
       podMonitors: { enabled: true, agentTlsSecret: 'prometheus' },
