@@ -52,8 +52,8 @@ export class TwoAgents {
     await waitFor(async () => (await view(this.a)).mirrors[0]?.state === 'InSync', { timeoutMs: 60_000 });
   }
 
-  snapshot(name: string): Promise<Answer<SnapshotView & Problem>> {
-    return put(this.a, `/v1/volumes/${volume}/snapshots/${name}`, { mirror: 'm' });
+  snapshot(name: string, more: object = {}): Promise<Answer<SnapshotView & Problem>> {
+    return put(this.a, `/v1/volumes/${volume}/snapshots/${name}`, { mirror: 'm', ...more });
   }
 }
 

@@ -60,6 +60,24 @@ test('the same snapshot asked for again is the same snapshot', async () => {
   expect(second.body.takenAt).toBe(first.body.takenAt);
 });
 
+test('it names the hooks in force at its barrier, not those of whoever asks again, also after restarts', async () => {
+  const first = await agents.snapshot('held', { hooks: 'first-attempt' });
+  expect(first.body.hooks).toBe('first-attempt');
+  const forgetful = async () => {
+    for (const agent of [agents.a, agents.b]) {
+      await agent.kill();
+      await agent.start();
+    }
+    await agents.inSync();
+  };
+  for (const before of [async () => {}, forgetful]) {
+    await before();
+    const again = await agents.snapshot('held', { hooks: 'second-attempt' });
+    expect(again.status, again.body.detail).toBeLessThan(300);
+    expect(again.body).toMatchObject({ hooks: 'first-attempt', takenAt: first.body.takenAt });
+  }
+});
+
 test('a snapshot of a mirror that there is not, and on a copy without a buffer, is refused with the reason', async () => {
   const path = `/v1/volumes/${volume}/snapshots/x`;
   const noMirror = await call<Problem>(agents.a, 'PUT', path, { mirror: 'nobody' });

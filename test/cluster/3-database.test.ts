@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, inject, test } from 'vitest';
+import type { Snapshot } from '../../operator/resources/snapshot.ts';
 import { type Manifest, parseManifests, pick } from '../chart/support/helm.ts';
 import type { Kubectl } from '../kubernetes/support/kubectl.ts';
 import { rigOf } from './support/cluster.ts';
@@ -54,6 +55,21 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
     const primary = await nodeOf('primaryvolume/data-postgresql-0', '.status.node');
     expect(await nodeOf('pod/postgresql-0', '.spec.nodeName')).toBe(primary);
     expect(await nodeOf('standbymirror/data-postgresql-0-standby', '.status.node')).not.toBe(primary);
+  });
+
+  test.each(['checkpointed', 'backup-mode'])('a snapshot with hooks in the database: %s', async (name) => {
+    const file = name === 'checkpointed' ? 'checkpoint' : name;
+    const snapshot = `snapshot.understudy.dev/postgresql-${name}`;
+    await apply(kubectl, namespaced(await exampleFor(`hooks/postgresql-${file}.yaml`)));
+    await waitsFor(kubectl, ['--for=condition=Ready', snapshot, ...inNamespace]);
+    const { status } = JSON.parse(await kubectl.run(['get', ...inNamespace, snapshot, '-o', 'json'])) as Snapshot;
+    console.log(`${name}: the database was held for ${status?.hooks?.heldMilliseconds} ms`);
+    expect(status).toMatchObject({ consistency: 'application', hooks: { attempts: 1 } });
+    expect(status?.hooks?.started).toEqual(['pre[0] in postgresql-0/postgresql']);
+    // In backup mode a session would still be there.
+    const held = "select count(*) from pg_stat_activity where query ~ 'pg_backup_start' and pid <> pg_backend_pid()";
+    expect(await sql('postgresql-0', held)).toBe('0');
+    await kubectl.run(['delete', ...inNamespace, snapshot]);
   });
 
   test('a backup of the newest snapshot is made by a pod without privileges, on the standby', async () => {
