@@ -1,4 +1,5 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { HoldRequest } from '../api/contract/filling.ts';
 import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
@@ -27,6 +28,8 @@ export interface EngineCalls {
   stopVerification(mirror: string | undefined): void;
   beginRestore(request: RestoreRequest): void;
   giveUpRestore(): void;
+  hold(snapshot: string, hold: string, request: HoldRequest): void;
+  releaseHold(snapshot: string, hold: string): void;
   /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
   acceptMirror(descriptor: number, purpose: LinkPurpose): void;
   waitForLull(lull: Lull): LullFound;

@@ -54,6 +54,8 @@ async function startEngine(): Promise<VolumeEngine> {
     socket: data.socket,
     connect: (address, volume) => connectMirror(address, volume, linkTls, peers),
     connectForRestore: (address, volume) => connectMirror(address, volume, linkTls, peers, 'restore'),
+    connectForFilling: ({ address, volume, node }) =>
+      connectMirror(address, volume, linkTls, node === undefined ? undefined : [node], 'fill'),
     clock: systemClock,
     timing: data.timing,
     resyncBytesPerSecond: data.resyncBytesPerSecond,
@@ -87,9 +89,13 @@ function handlersOf(engine: VolumeEngine): Handlers {
     stopVerification: (mirror) => engine.primary('verified').stopVerification(mirror),
     beginRestore: (request) => engine.restore.begin(request),
     giveUpRestore: () => engine.restore.giveUp(),
+    hold: (snapshot, hold, request) => engine.holds.hold(snapshot, hold, request),
+    releaseHold: (snapshot, hold) => engine.holds.release(snapshot, hold),
     acceptMirror: async (descriptor, purpose) => {
-      const connection = await adoptMirror(descriptor, goAhead, linkTls, peers);
+      const allowed = purpose === 'fill' ? engine.holds.nodes : peers;
+      const connection = await adoptMirror(descriptor, goAhead, linkTls, allowed);
       if (purpose === 'restore') engine.restore.accept(connection);
+      else if (purpose === 'fill') engine.restore.accept(connection, engine.holds);
       else engine.acceptMirror(connection);
     },
     waitForLull: (lull) => engine.waitForLull(lull),

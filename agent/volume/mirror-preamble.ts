@@ -2,7 +2,8 @@
  * What comes first on a connection to an agent's mirror listener, in clear text, so that the connection can be given to
  * the volume's own thread before anything else is read from it:
  *
- *   primary → agent   "UDMIRR01" for a mirror link or "UDREST01" for a restore, the length of the volume's name (u16,
+ *   primary → agent   "UDMIRR01" for a mirror link, "UDREST01" for a restore or "UDFILL01" for a
+ *                     volume that is filled from a snapshot, the length of the volume's name (u16,
  *                     big-endian), the name
  *   agent → primary   one byte, 1 = go on: TLS or the mirror protocol follows; or
  *                     one byte, 0 = refused, the length of a message (u16), the message; then the connection ends
@@ -12,11 +13,12 @@
 import { UnderstudyError } from '../../common/errors.ts';
 
 /** What a connection is for. */
-export type LinkPurpose = 'mirror' | 'restore';
+export type LinkPurpose = 'mirror' | 'restore' | 'fill';
 
 const magics: Readonly<Record<LinkPurpose, Buffer>> = {
   mirror: Buffer.from('UDMIRR01'),
   restore: Buffer.from('UDREST01'),
+  fill: Buffer.from('UDFILL01'),
 };
 const magicBytes = magics.mirror.length;
 const maxNameBytes = 128;
@@ -34,7 +36,7 @@ export function encodeRequest(volume: string, purpose: LinkPurpose = 'mirror'): 
 /** The volume's name and the purpose, or undefined while more bytes are needed. @throws UnderstudyError Protocol */
 export function decodeRequest(bytes: Buffer): { readonly volume: string; readonly purpose: LinkPurpose } | undefined {
   const start = bytes.subarray(0, magicBytes);
-  const purpose = (['mirror', 'restore'] as const).find((known) =>
+  const purpose = (['mirror', 'restore', 'fill'] as const).find((known) =>
     magics[known].subarray(0, start.length).equals(start),
   );
   if (purpose === undefined) throw new UnderstudyError('Protocol', 'not a mirror connection');

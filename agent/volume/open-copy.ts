@@ -8,7 +8,8 @@ import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { StandbySession } from '../mirror/standby-session.ts';
 import { openMirrors, recordUnusable, withJournals } from './copy-mirrors.ts';
 import { refusalOf, StandbyCopyOfVolume } from './standby-copy.ts';
-import { RecordStore, type VolumeRecord } from './volume-record.ts';
+import { VolumeFill } from './volume-fill.ts';
+import { type FillOrigin, RecordStore, type VolumeRecord } from './volume-record.ts';
 import { openStack, type VolumeFolders, type VolumeStack } from './volume-stack.ts';
 
 export interface CopyOptions {
@@ -24,6 +25,8 @@ export interface CopyOptions {
   readonly arbiter?: Arbiter | undefined;
   /** The limit on the resyncs of mirrors that have none of their own. */
   readonly resyncBytesPerSecond?: number | undefined;
+  /** Opens a connection to an agent that keeps a snapshot from which a volume is filled. */
+  readonly connectForFilling?: ((origin: FillOrigin) => Promise<Connection>) | undefined;
   /** Bytes of an asynchronous mirror's stream in memory. */
   readonly queueBytes?: number | undefined;
 }
@@ -59,9 +62,17 @@ export async function openCopy(options: CopyOptions): Promise<OpenedCopy> {
     },
     running: before.role === 'primary',
   }));
-  const stack = await openStack(record, folders, clock, log);
+  const stack = await openStack(record, folders, clock, log, await openFill(options, store));
   if (!record.created) await store.update((before) => ({ ...before, created: true }));
   return { store, stack, role: await openRole(options, store, stack) };
+}
+
+async function openFill(options: CopyOptions, store: RecordStore): Promise<VolumeFill | undefined> {
+  const { folders, clock, log, resyncBytesPerSecond, connectForFilling } = options;
+  const connect =
+    connectForFilling ??
+    (() => Promise.reject(new UnderstudyError('Unavailable', 'volumes are not filled from snapshots here')));
+  return VolumeFill.open({ store, directory: folders.data, connect, clock, log, bytesPerSecond: resyncBytesPerSecond });
 }
 
 /** Stops in order: the mirror, then the layers from the top down; the record says so at the end. */
@@ -76,7 +87,7 @@ export async function closeCopy({ store, stack, role }: OpenedCopy): Promise<voi
 }
 
 /** What can be changed under a copy that is in use. */
-export type LiveChange = Pick<VolumeRecord, 'epoch' | 'mirrors' | 'onLoss' | 'arbiterKey' | 'peers'>;
+export type LiveChange = Pick<VolumeRecord, 'epoch' | 'mirrors' | 'onLoss' | 'arbiterKey' | 'peers' | 'fill'>;
 
 /**
  * Changes the mirrors, what happens on their loss, the arbiter's record and the epoch under a copy that is in use. A newer
@@ -84,7 +95,7 @@ export type LiveChange = Pick<VolumeRecord, 'epoch' | 'mirrors' | 'onLoss' | 'ar
  * @throws UnderstudyError Fenced; Unavailable, then the record still has the mirrors of before
  */
 export async function changeLive({ store, role }: OpenedCopy, change: LiveChange): Promise<void> {
-  const { mirrors, onLoss, arbiterKey, peers } = change;
+  const { mirrors, onLoss, arbiterKey, peers, fill } = change;
   const epoch = Math.max(store.record.epoch, change.epoch);
   const relink = arbiterKey !== undefined && arbiterKey !== store.record.arbiterKey;
   // On disk before anybody is told of it: an epoch never falls.
@@ -94,6 +105,7 @@ export async function changeLive({ store, role }: OpenedCopy, change: LiveChange
     onLoss,
     ...(arbiterKey === undefined ? {} : { arbiterKey }),
     ...(peers === undefined ? {} : { peers }),
+    ...(fill === undefined || record.fill === undefined ? {} : { fill: { ...fill, state: record.fill.state } }),
   }));
   if (role.kind === 'standby') await role.standby.refuseBelow(epoch);
   await role.mirror?.setMirrors(withJournals(mirrors, store.record.pool), { epoch, relink });

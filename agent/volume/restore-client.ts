@@ -36,21 +36,42 @@ export class RestoreClient implements RestoreSource {
     connection: Connection,
     identity: { readonly uid: string | undefined; readonly epoch: number },
   ): Promise<RestoreClient> {
+    const { uid, epoch } = identity;
+    const protocol = restoreProtocolVersion;
+    const hello = { type: 'hello', protocol, epoch, ...(uid === undefined ? {} : { uid }) } as const;
+    return (await RestoreClient.#greet(connection, hello, 'done')).client;
+  }
+
+  /**
+   * To fill another volume from a snapshot. @throws what the agent that keeps it says: NotFound (it does not keep it for
+   * this), Conflict (another volume), Protocol
+   */
+  static async openForFilling(
+    connection: Connection,
+    { uid, ...snapshot }: { readonly uid: string | undefined; readonly snapshot: string; readonly hold: string },
+  ): Promise<{ readonly client: RestoreClient; readonly sizeBytes: number }> {
+    const protocol = restoreProtocolVersion;
+    const hello = { type: 'fill', protocol, ...snapshot, ...(uid === undefined ? {} : { uid }) } as const;
+    const { client, answer } = await RestoreClient.#greet(connection, hello, 'held');
+    return { client, sizeBytes: answer.sizeBytes };
+  }
+
+  static async #greet<Type extends Answer['type']>(
+    connection: Connection,
+    hello: RestoreRequestMessage,
+    expected: Type,
+  ): Promise<{ readonly client: RestoreClient; readonly answer: Extract<Answer, { type: Type }> }> {
     const client = new RestoreClient(connection);
     try {
-      const { uid, epoch } = identity;
-      const hello = {
-        type: 'hello',
-        protocol: restoreProtocolVersion,
-        epoch,
-        ...(uid === undefined ? {} : { uid }),
-      } as const;
-      await client.#ask(hello, 'done');
-      return client;
+      return { client, answer: await client.#ask(hello, expected) };
     } catch (error) {
       connection.destroy();
       throw error;
     }
+  }
+
+  get isOpen(): boolean {
+    return this.#ended === undefined;
   }
 
   async look(snapshot: string, before: string | undefined): Promise<RestoreOutlook> {
@@ -61,6 +82,11 @@ export class RestoreClient implements RestoreSource {
 
   async changed(snapshot: string, range: Range): Promise<Range[]> {
     return (await this.#ask({ type: 'changed', snapshot, range }, 'ranges')).ranges;
+  }
+
+  /** The ranges within this one that do not certainly read as zeroes. */
+  async data(snapshot: string, range: Range): Promise<Range[]> {
+    return (await this.#ask({ type: 'data', snapshot, range }, 'ranges')).ranges;
   }
 
   async read(snapshot: string, range: Range): Promise<Uint8Array> {

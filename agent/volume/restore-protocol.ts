@@ -4,6 +4,7 @@
  *
  *   frame     the length of the payload (u32, big-endian), its kind (u8: 0 = JSON, 1 = data), the payload
  *   primary   a JSON request: hello first, then look, changed, read, mark
+ *   another   of a volume that is filled from the snapshot (preamble "UDFILL01"): fill first, then data, read
  *   standby   a JSON answer with what was asked for, or `error`; to `read`, data
  */
 import { UnderstudyError } from '../../common/errors.ts';
@@ -25,6 +26,16 @@ export const requestShape = z.union([
     uid: z.string().optional(),
     epoch: z.number().int().positive(),
   }),
+  z.object({
+    type: z.literal('fill'),
+    protocol: z.number().int(),
+    /** Of the volume that the snapshot is of. */
+    uid: z.string().optional(),
+    snapshot: z.string(),
+    /** The name of the hold that keeps the snapshot for this. */
+    hold: z.string(),
+  }),
+  z.object({ type: z.literal('data'), snapshot: z.string(), range: rangeShape }),
   z.object({ type: z.literal('look'), snapshot: z.string(), before: z.string().optional() }),
   z.object({ type: z.literal('changed'), snapshot: z.string(), range: rangeShape }),
   z.object({ type: z.literal('read'), snapshot: z.string(), range: rangeShape }),
@@ -36,6 +47,7 @@ const errorShape = z.object({ type: z.literal('error'), code: z.string(), messag
 export const answerShape = z.union([
   errorShape,
   z.object({ type: z.literal('done') }),
+  z.object({ type: z.literal('held'), sizeBytes: z.number().int().positive() }),
   z.object({
     type: z.literal('outlook'),
     sizeBytes: z.number().int().positive(),

@@ -72,6 +72,22 @@ export class CowRestoreSource implements RestoreSource {
     return ranges;
   }
 
+  /** The ranges within this one that do not certainly read as zeroes. */
+  async data(snapshot: string, { offset, length }: Range): Promise<Range[]> {
+    const ranges: Range[] = [];
+    let position = offset;
+    for (const extent of this.#device(snapshot).extents(offset, length)) {
+      if (!extent.zero) ranges.push({ offset: position, length: extent.length });
+      position += extent.length;
+    }
+    return ranges;
+  }
+
+  /** The size of the volume when a snapshot was taken. @throws UnderstudyError NotFound, NotReady, Corrupt, Invalid */
+  sizeBytes(snapshot: string): number {
+    return this.#ready(snapshot).sizeBytes;
+  }
+
   async read(snapshot: string, { offset, length }: Range): Promise<Uint8Array> {
     const content = Buffer.allocUnsafeSlow(length);
     await this.#device(snapshot).read(offset, content);

@@ -33,6 +33,7 @@ export function planChange(
   blank = true,
 ): VolumeChange {
   checkSpec(volume, spec);
+  checkSource(volume, current, spec);
   if (!current) return { kind: 'create', record: newRecord(volume, spec, blank) };
   checkIdentity(current, spec);
   checkEpoch(current, spec);
@@ -45,6 +46,7 @@ export function planChange(
   const record: VolumeRecord = {
     ...rest,
     ...settingsOf(spec),
+    ...(current.fill && spec.source ? { fill: { ...current.fill, ...spec.source } } : {}),
     ...(current.role === 'primary' ? { primarySince: current.primarySince ?? current.epoch } : {}),
     mirrorRecords: current.mirrorRecords.filter((known) => spec.mirrors.some((mirror) => mirror.name === known.name)),
   };
@@ -56,8 +58,8 @@ export function planChange(
 }
 
 function kindOf(current: VolumeRecord, record: VolumeRecord): VolumeChange['kind'] {
-  const live = ({ mirrors, onLoss, epoch, arbiterKey, peers }: VolumeRecord) =>
-    JSON.stringify({ mirrors, onLoss, epoch, arbiterKey, peers });
+  const live = ({ mirrors, onLoss, epoch, arbiterKey, peers, fill }: VolumeRecord) =>
+    JSON.stringify({ mirrors, onLoss, epoch, arbiterKey, peers, fill });
   if (shapeOf(current) !== shapeOf(record)) return 'restart';
   // The layer that feeds the copies behind a standby is there only if there are any.
   const cascade = ({ role, mirrors: list }: VolumeRecord) => role === 'standby' && list.length > 0;
@@ -86,6 +88,18 @@ function checkSpec(volume: string, spec: VolumeSpec): void {
     ({ mode, journal, compression }) => mode === 'synchronous' && (journal || compression),
   );
   if (settings) throw invalid(`mirror ${settings.name}: journal and compression are for asynchronous mirrors`);
+}
+
+/** A volume begins with the content of a snapshot or not; only where that is may change. */
+function checkSource(volume: string, current: VolumeRecord | undefined, { source, role }: VolumeSpec): void {
+  if (source === undefined) return;
+  if (current === undefined) {
+    if (role === 'primary') return;
+    throw new UnderstudyError('Invalid', `volume ${volume}: a standby is filled by its primary, not from a snapshot`);
+  }
+  const { fill } = current;
+  const same = fill?.volume === source.volume && fill.uid === source.uid && fill.snapshot === source.snapshot;
+  if (!same) throw conflict(current, `it was not made from snapshot ${source.snapshot} of volume ${source.volume}`);
 }
 
 function checkIdentity(current: VolumeRecord, spec: VolumeSpec): void {

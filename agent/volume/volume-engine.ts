@@ -22,11 +22,13 @@ import {
 } from './open-copy.ts';
 import { OperationStatistics, type VolumeStatistics } from './operation-statistics.ts';
 import { ScratchViews } from './scratch-views.ts';
+import { SnapshotHolds } from './snapshot-holds.ts';
 import { snapshotView } from './snapshot-view.ts';
 import { type StandbyCopyOfVolume, takeOn } from './standby-copy.ts';
 import { planChange } from './volume-change.ts';
 import { VolumeExports } from './volume-exports.ts';
-import type { RecordStore, VolumeRecord } from './volume-record.ts';
+import { filledView } from './volume-fill.ts';
+import type { FillOrigin, RecordStore, VolumeRecord } from './volume-record.ts';
 import { VolumeRestore } from './volume-restore.ts';
 import type { VolumeFolders, VolumeStack } from './volume-stack.ts';
 import { type Lull, type LullFound, WriteActivity } from './write-activity.ts';
@@ -39,6 +41,7 @@ export interface EngineOptions {
   readonly connect: Connector;
   /** The same, to read snapshots of a standby for a restore. */
   readonly connectForRestore: Connector;
+  readonly connectForFilling: (origin: FillOrigin) => Promise<Connection>;
   readonly clock: Clock;
   readonly timing: MirrorTiming;
   readonly log: Log;
@@ -75,6 +78,7 @@ export class VolumeEngine {
   readonly #exports: VolumeExports;
   readonly #statistics: OperationStatistics;
   readonly restore: VolumeRestore;
+  readonly holds: SnapshotHolds;
   /** Snapshots on their way. */
   readonly #attempts = new Map<string, Promise<BarrierRecord>>();
   #server: NbdServer | undefined;
@@ -107,6 +111,7 @@ export class VolumeEngine {
       log: options.log,
       bytesPerSecond: options.resyncBytesPerSecond,
     });
+    this.holds = new SnapshotHolds(store, stack.cow, options.log);
     this.#exports.obstacle = () => this.restore.obstacle;
   }
 
@@ -147,6 +152,7 @@ export class VolumeEngine {
       ...lastErrorOf(unusable?.reason, this.#stack.bufferFailure),
       ...(this.#role.kind === 'standby' ? { link: this.#role.standby.link } : {}),
       ...this.restore.view(),
+      ...(this.#stack.fill === undefined ? filledView(this.#store.record.fill) : { filling: this.#stack.fill.view() }),
       mirrors: this.#role.mirror?.mirrors ?? [],
       ...(this.#store.record.peers === undefined ? {} : { peers: this.#store.record.peers }),
       snapshots: (this.#stack.cow?.listSnapshots() ?? []).map(snapshotView),

@@ -1,6 +1,7 @@
 import { type Clock, delay } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import type { HoldRequest } from '../api/contract/filling.ts';
 import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
@@ -256,6 +257,18 @@ export class VolumeManager implements VolumeService {
     throw new UnderstudyError('NotFound', `volume ${volume} has no snapshot ${snapshot} on this copy`);
   }
 
+  holdSnapshot(volume: string, snapshot: string, hold: string, request: HoldRequest): Promise<SnapshotView> {
+    return this.#changes.run(volume, async () => {
+      await this.#slot(volume).host.call('hold', snapshot, hold, request);
+      return this.getSnapshot(volume, snapshot);
+    });
+  }
+
+  async releaseSnapshot(volume: string, snapshot: string, hold: string): Promise<void> {
+    const slot = this.#slots.get(volume);
+    if (slot) await this.#changes.run(volume, () => slot.host.call('releaseHold', snapshot, hold));
+  }
+
   async deleteSnapshot(volume: string, snapshot: string): Promise<void> {
     const slot = this.#slots.get(volume);
     if (!slot) return;
@@ -444,7 +457,7 @@ export class VolumeManager implements VolumeService {
     purpose: LinkPurpose,
   ): Promise<void> {
     await this.#slot(volume).host.call('acceptMirror', descriptor, purpose);
-    if (from !== undefined) this.#primaries.set(volume, from);
+    if (from !== undefined && purpose !== 'fill') this.#primaries.set(volume, from);
   }
 }
 

@@ -37,6 +37,19 @@ const recordedMirrorSchema = z.object({
   compression: z.enum(['none', 'zstd']).optional(),
 });
 
+const fillOriginShape = z.object({
+  volume: z.string(),
+  uid: z.string().optional(),
+  snapshot: z.string(),
+  address: z.string(),
+  node: z.string().optional(),
+  /** The size of the volume when it was made: all of that is to be filled. */
+  sizeBytes: z.number().int().positive(),
+  state: z.enum(['Filling', 'Filled']),
+});
+
+const holdShape = z.object({ name: z.string(), snapshot: z.string(), node: z.string().optional() });
+
 const recordSchema = z.object({
   volume: z.string(),
   uid: z.string().optional(),
@@ -80,21 +93,30 @@ const recordSchema = z.object({
   }),
   /** The restore of the volume that is under way, or the last one. */
   restore: restoreMarkerShape.optional(),
+  /** The snapshot of another volume with whose content this one began. */
+  fill: fillOriginShape.optional(),
+  /** Snapshots of this copy that are kept for volumes which are filled from them. */
+  holds: z.array(holdShape).optional(),
   /** Its files have been made: one that is missing from now on is lost, and is not made anew. */
   created: z.boolean(),
   running: z.boolean(),
 });
 
 export type VolumeRecord = z.output<typeof recordSchema>;
+export type FillOrigin = z.output<typeof fillOriginShape>;
+export type SnapshotHold = z.output<typeof holdShape>;
 
 /** The record of a copy that is being created. What is in its place may read as zeroes (`blank`), or as anything. */
-export function newRecord(volume: string, spec: VolumeSpec, blank = true): VolumeRecord {
+export function newRecord(volume: string, spec: VolumeSpec, startsBlank = true): VolumeRecord {
+  const { source, size } = spec;
+  const blank = startsBlank && source === undefined;
   return {
     volume,
     ...settingsOf(spec),
     provisioning: spec.provisioning,
     ...(spec.role === 'primary' ? { primarySince: spec.epoch } : {}),
     mirrorRecords: [],
+    ...(source === undefined ? {} : { fill: { ...source, sizeBytes: size, state: 'Filling' } }),
     standby: { blank, consistent: blank, clean: false, dataEpoch: 0 },
     created: false,
     running: false,

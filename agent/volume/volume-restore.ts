@@ -13,6 +13,7 @@ import { RestoreClient } from './restore-client.ts';
 import { RestoreRun } from './restore-run.ts';
 import { RestoreServer } from './restore-server.ts';
 import { CowRestoreSource, type RestoreSource } from './restore-source.ts';
+import type { SnapshotHolds } from './snapshot-holds.ts';
 import type { RecordStore } from './volume-record.ts';
 import type { VolumeStack } from './volume-stack.ts';
 
@@ -143,8 +144,8 @@ export class VolumeRestore {
     );
   }
 
-  /** Takes over a connection of the primary's. */
-  accept(connection: Connection): void {
+  /** Takes over a connection of the primary's; with `holds`, of a volume that is filled from one of them. */
+  accept(connection: Connection, holds?: SnapshotHolds): void {
     const { store, stack, log } = this.#options;
     const { volume } = store.record;
     new RestoreServer(connection, {
@@ -152,6 +153,7 @@ export class VolumeRestore {
       source: new CowRestoreSource(stack.cow, volume, this.#options.clock),
       device: stack.top,
       isStandby: () => store.record.role === 'standby',
+      holds,
       log,
     });
   }

@@ -1,3 +1,4 @@
+import type { HoldRequest } from '../api/contract/filling.ts';
 import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
@@ -33,6 +34,13 @@ export interface VolumeService {
   putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView>;
   /** @throws NotFound */
   getSnapshot(volume: string, snapshot: string): Promise<SnapshotView>;
+  /**
+   * Keeps a snapshot for the volume of that name, which is filled from it on the node that the request names: it is not
+   * deleted, and may be read from there. @throws NotFound, NotReady, Corrupt, Conflict (of that name on another snapshot)
+   */
+  holdSnapshot(volume: string, snapshot: string, hold: string, request: HoldRequest): Promise<SnapshotView>;
+  /** One that is not there is no error. */
+  releaseSnapshot(volume: string, snapshot: string, hold: string): Promise<void>;
   /** A snapshot that is not there is no error. @throws InUse while it is mounted or read. */
   deleteSnapshot(volume: string, snapshot: string): Promise<void>;
 }

@@ -6,6 +6,7 @@ import type { StorageDirectory } from '../core/storage.ts';
 import { CowDevice, type CowDeviceOptions } from '../cow/cow-device.ts';
 import type { SnapshotInfo } from '../cow/snapshot-info.ts';
 import { FileDevice } from '../store/file-device.ts';
+import type { VolumeFill } from './volume-fill.ts';
 import type { VolumeRecord } from './volume-record.ts';
 
 export const dataFile = 'data';
@@ -23,7 +24,8 @@ export interface VolumeFolders {
 
 /** The layers that every copy has, whatever its role. */
 export interface VolumeStack {
-  readonly file: FileDevice;
+  /** While it is being filled from a snapshot, and until the next start. */
+  readonly fill?: VolumeFill | undefined;
   readonly cow: CowDevice | undefined;
   /** The uppermost of them. */
   readonly top: BlockDevice;
@@ -43,6 +45,7 @@ export async function openStack(
   folders: VolumeFolders,
   clock: Clock,
   log: Log,
+  fill?: VolumeFill,
 ): Promise<VolumeStack> {
   const { size, blockSize, provisioning, buffer, volume } = record;
   const space = provisioning === 'thick' ? 'allocate' : 'sparse';
@@ -52,25 +55,26 @@ export async function openStack(
     await data.sync();
   }
   const file = new FileDevice({ file: data, blockSize, provisioning, sizeBytes: size });
+  const base = fill?.over(file) ?? file;
   const invalidated: InvalidatedSnapshots = { count: 0 };
-  if (!buffer) return { file, cow: undefined, top: file, invalidated };
+  if (!buffer) return { fill, cow: undefined, top: base, invalidated };
   const onInvalidated = ({ name, reason }: SnapshotInfo) => {
     invalidated.count += 1;
     log.warn({ snapshot: name, reason }, 'a snapshot has been lost');
   };
   try {
-    const cow = await openCow(record, buffer, file, folders, { clock, log, onInvalidated });
-    return { file, cow, top: cow, invalidated };
+    const cow = await openCow(record, buffer, base, folders, { clock, log, onInvalidated });
+    return { fill, cow, top: cow, invalidated };
   } catch (error) {
     if (!record.created) throw error;
-    return withoutBuffer(volume, file, folders, errorMessage(error), log);
+    return { fill, ...(await withoutBuffer(volume, base, folders, errorMessage(error), log)) };
   }
 }
 
 function openCow(
   { volume }: VolumeRecord,
   { capacity, maxSnapshots }: NonNullable<VolumeRecord['buffer']>,
-  base: FileDevice,
+  base: BlockDevice,
   folders: VolumeFolders,
   context: Pick<CowDeviceOptions, 'clock' | 'log' | 'onInvalidated'>,
 ): Promise<CowDevice> {
@@ -90,7 +94,7 @@ function openCow(
 /** A buffer that cannot be used costs the snapshots, never the volume (invariant 7). */
 async function withoutBuffer(
   volume: string,
-  file: FileDevice,
+  base: BlockDevice,
   folders: VolumeFolders,
   bufferFailure: string,
   log: Log,
@@ -100,5 +104,5 @@ async function withoutBuffer(
     'the snapshot buffer cannot be used: its snapshots are lost, the volume goes on without',
   );
   await CowDevice.abandonBuffer(folders.data, volume);
-  return { file, cow: undefined, top: file, invalidated: { count: 0 }, bufferFailure };
+  return { cow: undefined, top: base, invalidated: { count: 0 }, bufferFailure };
 }

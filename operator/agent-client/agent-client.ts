@@ -1,3 +1,4 @@
+import type { HoldRequest } from '../../agent/api/contract/filling.ts';
 import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
@@ -23,6 +24,10 @@ export interface AgentClient {
   putSnapshot(volume: string, snapshot: string, request: SnapshotRequestInput): Promise<SnapshotView>;
   /** Undefined if the agent does not know the snapshot, or its volume. */
   getSnapshot(volume: string, snapshot: string): Promise<SnapshotView | undefined>;
+  /** Keeps a snapshot for the volume whose name the hold has. */
+  putHold(volume: string, snapshot: string, hold: string, request: HoldRequest): Promise<SnapshotView>;
+  /** One that is not there is no error. */
+  deleteHold(volume: string, snapshot: string, hold: string): Promise<void>;
   /** A snapshot that is not there is no error. @throws InUse */
   deleteSnapshot(volume: string, snapshot: string): Promise<void>;
 }

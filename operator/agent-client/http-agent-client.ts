@@ -1,5 +1,6 @@
 import type { Agent } from 'node:http';
 import { z } from 'zod';
+import type { HoldRequest } from '../../agent/api/contract/filling.ts';
 import { problemSchema } from '../../agent/api/contract/problem.ts';
 import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import { routePath, routes } from '../../agent/api/contract/routes.ts';
@@ -92,6 +93,15 @@ export class HttpAgentClient implements AgentClient {
   async getSnapshot(volume: string, snapshot: string): Promise<SnapshotView | undefined> {
     const answer = await this.#found(this.#request('GET', snapshotPath(volume, snapshot)));
     return answer === undefined ? undefined : this.#parse(snapshotViewSchema, answer);
+  }
+
+  async putHold(volume: string, snapshot: string, hold: string, request: HoldRequest): Promise<SnapshotView> {
+    const path = routePath(routes.hold, { volume, snapshot, hold });
+    return this.#parse(snapshotViewSchema, await this.#request('PUT', path, request));
+  }
+
+  async deleteHold(volume: string, snapshot: string, hold: string): Promise<void> {
+    await this.#request('DELETE', routePath(routes.hold, { volume, snapshot, hold }));
   }
 
   async deleteSnapshot(volume: string, snapshot: string): Promise<void> {

@@ -119,6 +119,12 @@ async function send(
     case 'give-up-restore':
       await client.giveUpRestore(action.volume);
       return {};
+    case 'put-hold':
+      await client.putHold(action.volume, action.snapshot, action.hold, { node: action.reader });
+      return {};
+    case 'delete-hold':
+      await client.deleteHold(action.volume, action.snapshot, action.hold);
+      return {};
     case 'delete-snapshot':
       await client.deleteSnapshot(action.volume, action.snapshot);
       return {};

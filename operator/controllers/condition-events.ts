@@ -22,6 +22,9 @@ const harmless = new Set([
   'NotYet',
   'KeepingBefore',
   'Restoring',
+  'WaitingForSource',
+  'Filling',
+  'Releasing',
 ]);
 
 /** Conditions that only summarise what others, or other objects, tell already. */

@@ -1,11 +1,14 @@
 import { errorCode } from '../../common/errors.ts';
 import type { Outcome } from '../planning/actions.ts';
 import { claimNameOf } from '../planning/bindings.ts';
-import { beforeName, planRestore, type RestorePlan, type RestoreWorld } from '../planning/plan-restore.ts';
+import { beforeName, planRestore } from '../planning/plan-restore.ts';
+import type { RestorePlan, RestoreWorld } from '../planning/restore-plan.ts';
+import { agentVolumeName } from '../planning/volume-world.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { pods } from '../resources/core-kinds.ts';
-import { type NewObject, parseKeyText } from '../resources/kube-object.ts';
-import type { PrimaryVolume } from '../resources/primary-volume.ts';
+import { type KubeObject, type NewObject, parseKeyText } from '../resources/kube-object.ts';
+import { type PrimaryVolume, primaryVolumes } from '../resources/primary-volume.ts';
+import type { Resource } from '../resources/resource.ts';
 import { type Snapshot, snapshots } from '../resources/snapshot.ts';
 import {
   type SnapshotRestore,
@@ -16,6 +19,7 @@ import {
 import { anyFailed, notDoneYet, recordOutcome } from './agent-actions.ts';
 import type { ControllerContext } from './controller-context.ts';
 import { ObjectWriter } from './object-writer.ts';
+import type { ResourceCache } from './resource-cache.ts';
 import { volumeNameOf } from './volume-controller.ts';
 import type { Result } from './work-queue.ts';
 
@@ -44,7 +48,9 @@ export class RestoreController {
       const actions = notDoneYet(plan.actions, outcomes);
       for (const action of actions) recordOutcome(outcomes, await this.#context.actions.perform(action));
       if (actions.length > 0 || (await this.#writer.write(restore, plan))) continue;
-      if (plan.makeBefore !== undefined) await this.#make(plan.makeBefore);
+      const { caches } = this.#context;
+      if (plan.makeBefore !== undefined) await this.#make(snapshots, caches.snapshots, plan.makeBefore);
+      if (plan.makeVolume !== undefined) await this.#make(primaryVolumes, caches.volumes, plan.makeVolume);
       return this.#next(plan, anyFailed(outcomes));
     }
     return { type: 'again', afterMs: this.#context.intervals.transitionalMs };
@@ -56,10 +62,9 @@ export class RestoreController {
     return { type: 'again', afterMs: settled ? intervals.idleMs : intervals.transitionalMs };
   }
 
-  async #make(object: NewObject<Snapshot>): Promise<void> {
-    const { api, caches } = this.#context;
+  async #make<T extends KubeObject>(kind: Resource<T>, cache: ResourceCache<T>, object: NewObject<T>): Promise<void> {
     try {
-      caches.snapshots.put(await api.create(snapshots, object));
+      cache.put(await this.#context.api.create(kind, object));
     } catch (error) {
       // Ours, from a moment ago, or another that will be seen.
       if (errorCode(error) !== 'AlreadyExists') throw error;
@@ -71,10 +76,15 @@ export class RestoreController {
     const { namespace = '' } = restore.metadata;
     const { status } = restore;
     const snapshot = caches.snapshots.get({ namespace, name: restore.spec?.snapshot ?? '' });
-    const name = status?.primaryVolume ?? this.#volumeNameOf(snapshot, namespace);
+    const name =
+      (restore.spec?.newVolume === undefined ? status?.primaryVolume : undefined) ??
+      this.#volumeNameOf(snapshot, namespace);
     const volume = name === undefined ? undefined : caches.volumes.get({ namespace, name });
-    const node = volume?.status?.node;
-    const agentVolume = status?.volume ?? volume?.status?.volume;
+    const into = restore.spec?.newVolume?.name;
+    const target = into === undefined ? undefined : caches.volumes.get({ namespace, name: into });
+    const node = (into === undefined ? volume : target)?.status?.node;
+    const agentVolume =
+      into === undefined ? (status?.volume ?? volume?.status?.volume) : target && agentVolumeName(target);
     const isOver = status?.completedAt !== undefined;
     const look = node !== undefined && agentVolume !== undefined && !isOver;
     const keeper = snapshot?.status?.node;
@@ -83,6 +93,7 @@ export class RestoreController {
       restore,
       snapshot,
       volume,
+      target,
       before: caches.snapshots.get({ namespace, name: beforeName(restore) }),
       primary: look ? await actions.observe(node, agentVolume) : undefined,
       keeperAddress: keeper === undefined ? undefined : agents.find(keeper)?.mirrorAddress,

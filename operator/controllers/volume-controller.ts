@@ -2,7 +2,7 @@ import type { AgentDirectory } from '../agent-client/agent-client.ts';
 import type { Outcome } from '../planning/actions.ts';
 import type { BindingFact } from '../planning/binding-fact.ts';
 import { planVolume, type VolumePlan } from '../planning/plan-volume.ts';
-import { copiesToObserve, type VolumeWorld } from '../planning/volume-world.ts';
+import { copiesToObserve, type VolumeSource, type VolumeWorld } from '../planning/volume-world.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { type ObjectKey, parseKeyText } from '../resources/kube-object.ts';
 import type { PrimaryVolume, PrimaryVolumeSpec, PrimaryVolumeStatus } from '../resources/primary-volume.ts';
@@ -82,11 +82,21 @@ export class VolumeController {
       volume,
       mirrors,
       snapshots: this.#caches.snapshots.list().filter(({ metadata }) => metadata.namespace === key.namespace),
+      source: this.#sourceOf(volume),
       cluster: this.#caches.cluster(this.#agents),
       observations,
       outcomes,
       claims: await this.#claims(volume, mirrors),
     };
+  }
+
+  #sourceOf(volume: PrimaryVolume | undefined): VolumeSource | undefined {
+    const name = volume?.spec?.source?.restore;
+    const { namespace } = volume?.metadata ?? {};
+    if (name === undefined || namespace === undefined) return undefined;
+    const restore = this.#caches.restores.get({ namespace, name });
+    const node = restore?.status?.source?.node;
+    return { restore, address: node === undefined ? undefined : this.#agents.find(node)?.mirrorAddress };
   }
 
   async #claims(

@@ -76,6 +76,8 @@ function clientWithin(term: Term, client: AgentClient): AgentClient {
     putVolume: (volume, spec) => change(() => client.putVolume(volume, spec)),
     deleteVolume: (volume) => change(() => client.deleteVolume(volume)),
     prepare: (volume, epoch) => change(() => client.prepare(volume, epoch)),
+    putHold: (volume, snapshot, hold, request) => change(() => client.putHold(volume, snapshot, hold, request)),
+    deleteHold: (volume, snapshot, hold) => change(() => client.deleteHold(volume, snapshot, hold)),
     putRestore: (volume, request) => change(() => client.putRestore(volume, request)),
     giveUpRestore: (volume) => change(() => client.giveUpRestore(volume)),
     putSnapshot: (volume, snapshot, request) => change(() => client.putSnapshot(volume, snapshot, request)),

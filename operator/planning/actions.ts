@@ -23,6 +23,15 @@ export type AgentAction =
       readonly request: RestoreRequestInput;
     }
   | { readonly type: 'give-up-restore'; readonly node: string; readonly volume: string }
+  /** The snapshot is kept for the volume of that name, which is filled from it on the node `reader`. */
+  | {
+      readonly type: 'put-hold' | 'delete-hold';
+      readonly node: string;
+      readonly volume: string;
+      readonly snapshot: string;
+      readonly hold: string;
+      readonly reader: string;
+    }
   | { readonly type: 'delete-snapshot'; readonly node: string; readonly volume: string; readonly snapshot: string };
 
 /** Why an action did not succeed. */

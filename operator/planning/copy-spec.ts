@@ -47,6 +47,7 @@ export function changedCopySpec(
     readonly acceptDataLoss?: boolean | undefined;
     readonly readersEnd?: boolean | undefined;
     readonly buffer?: BufferField;
+    readonly source?: VolumeSpecInput['source'];
     readonly mirrors: readonly MirrorSpec[];
     readonly onLoss: 'suspend' | 'continue';
   },
@@ -61,6 +62,7 @@ export function changedCopySpec(
     blockSize: view.blockSize === 4096 ? 4096 : 512,
     provisioning: provisioning === 'Sparse' ? 'sparse' : 'thick',
     ...optionalBuffer(toAgentBuffer(change.buffer) ?? bufferOf(view)),
+    ...(change.source === undefined ? {} : { source: change.source }),
     mirrors: [...change.mirrors],
     onLoss: change.onLoss,
     ...optionalPeers(volume),
@@ -78,6 +80,7 @@ export function isAsSpecified(view: VolumeView, spec: VolumeSpecInput): boolean 
     view.size === spec.size &&
     (spec.arbiterKey === undefined || view.arbiter?.key === spec.arbiterKey) &&
     (spec.peers === undefined || isDeepStrictEqual(view.peers, spec.peers)) &&
+    (spec.source === undefined || spec.source.address === view.filling?.address) &&
     sameBuffer(bufferOf(view), spec.buffer) &&
     sameLinks(view, spec.mirrors ?? [])
   );

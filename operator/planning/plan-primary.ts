@@ -9,6 +9,7 @@ import { failureReason } from './findings.ts';
 import { isLinkable, type MirrorFact } from './mirror-facts.ts';
 import { isDeleting, isHeld } from './object-plan.ts';
 import { wantedLinks } from './plan-links.ts';
+import { movedSource, planSource } from './plan-source.ts';
 import type { PrimaryFact } from './primary.ts';
 import { agentVolumeName, type VolumeWorld } from './volume-world.ts';
 
@@ -30,7 +31,7 @@ export function planPrimary(
   primary: PrimaryFact,
   mirrors: readonly MirrorFact[],
 ): PrimaryPlan {
-  const wanted = wantedSpec(volume, spec, primary, mirrors);
+  const wanted = wantedSpec(world, volume, spec, primary, mirrors);
   if (wanted === undefined) return { action: undefined, configured: pending('there is no primary to set up yet') };
   const action = {
     type: 'put-volume',
@@ -66,6 +67,7 @@ interface Wanted {
 }
 
 function wantedSpec(
+  world: VolumeWorld,
   volume: PrimaryVolume,
   spec: PrimaryVolumeSpec | undefined,
   primary: PrimaryFact,
@@ -73,7 +75,7 @@ function wantedSpec(
 ): Wanted | undefined {
   if (primary.trouble !== undefined || !isHeld(volume)) return undefined;
   const { observation } = primary;
-  if (observation.kind === 'absent') return creation(volume, spec, primary);
+  if (observation.kind === 'absent') return creation(world, volume, spec, primary);
   if (observation.kind !== 'present' || !takesChanges(observation.view)) return undefined;
   const { view } = observation;
   const links = wantedLinks(volume, view, mirrors, undefined);
@@ -90,6 +92,7 @@ function wantedSpec(
     acceptDataLoss: primary.due === 'promotion' && primary.record.lossAccepted === true,
     size: size.bytes,
     buffer: primary.due === undefined ? primaryBuffer(spec, primary, mirrors) : undefined,
+    source: movedSource(world.source, view),
     mirrors: links,
     onLoss,
   });
@@ -99,6 +102,7 @@ function wantedSpec(
 
 /** Created once only: a primary that was there and is not any more is a loss, which an empty one would hide. */
 function creation(
+  world: VolumeWorld,
   volume: PrimaryVolume,
   spec: PrimaryVolumeSpec | undefined,
   primary: PrimaryFact,
@@ -106,7 +110,11 @@ function creation(
   const recorded = volume.status?.copies?.find((copy) => copy.name === primary.copy);
   if (spec === undefined || recorded?.state !== 'Pending' || isDeleting(volume)) return undefined;
   const { pool, epoch } = primary;
-  return { spec: newCopySpec(volume, spec, { pool, role: 'primary', epoch, buffer: spec.buffer }), needed: true };
+  const created = newCopySpec(volume, spec, { pool, role: 'primary', epoch, buffer: spec.buffer });
+  if (spec.source === undefined) return { spec: created, needed: true };
+  const source = planSource(world.source, volume, spec.source.restore, primary.node);
+  if (source.origin === undefined) return { spec: created, needed: false, waitsFor: source };
+  return { spec: { ...created, source: source.origin }, needed: true };
 }
 
 function takesChanges(view: VolumeView): boolean {

@@ -99,7 +99,7 @@ function unsupportedPart({ spec }: PersistentVolumeClaim): string | undefined {
   if (spec.selector !== undefined) return 'spec.selector: a new volume has no labels to select it by; remove it';
   const source = spec.dataSourceRef ?? spec.dataSource;
   if (source === undefined) return undefined;
-  return `spec.dataSource: a claim cannot be filled from ${source.kind} ${source.name}; restore the snapshot into a new volume, and use the claim of that`;
+  return `spec.dataSource: a claim cannot be filled from ${source.kind} ${source.name}; make a SnapshotRestore with newVolume, and use the claim of that volume`;
 }
 
 type Topology =

@@ -1,6 +1,6 @@
 import type { RestoreRequestInput, RestoreView } from '../../agent/api/contract/restore.ts';
 import type { VolumeView } from '../../agent/api/contract/volumes.ts';
-import { type Finding, findCondition, isConditionTrue, setConditions } from '../resources/conditions.ts';
+import { type Finding, findCondition, isConditionTrue } from '../resources/conditions.ts';
 import { restoreUidLabel } from '../resources/group.ts';
 import type { NewObject } from '../resources/kube-object.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
@@ -13,37 +13,13 @@ import {
   snapshotRestores,
 } from '../resources/snapshot-restore.ts';
 import { acceptedPart, describeViolations, validateSpec } from '../resources/validate-spec.ts';
-import { type AgentAction, actionKey, failureOf, type Observation, type Outcomes } from './actions.ts';
+import { type AgentAction, actionKey, failureOf } from './actions.ts';
 import { listNames, notReady, notReadyAfter, unseen } from './findings.ts';
-import { blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
+import { blockedFinding, isAbandoned, isDeleting, isHeld } from './object-plan.ts';
+import { planFilling, planFillingDeletion } from './plan-filling.ts';
+import { going, live, over, type RestorePlan, type RestoreWorld, whyNotReady } from './restore-plan.ts';
 import { agentSnapshotName } from './snapshot-world.ts';
 import { agentVolumeName } from './volume-world.ts';
-
-/** Everything that the plan for a restore depends on. */
-export interface RestoreWorld {
-  /** RFC 3339. */
-  readonly now: string;
-  readonly restore: SnapshotRestore;
-  /** The Snapshot of its spec, and the PrimaryVolume of that, if they exist. */
-  readonly snapshot: Snapshot | undefined;
-  readonly volume: PrimaryVolume | undefined;
-  /** The Snapshot of the name that keeps what was there before. */
-  readonly before: Snapshot | undefined;
-  /** What the agent of the primary says about the volume; undefined while that is not known. */
-  readonly primary: Observation | undefined;
-  /** Where the agent that keeps the snapshot takes mirror links. */
-  readonly keeperAddress: string | undefined;
-  /** The pods that use the volume's claim; looked at only before it is ordered. */
-  readonly users: readonly string[];
-  readonly outcomes: Outcomes;
-}
-
-export interface RestorePlan extends ObjectPlan<SnapshotRestoreStatus> {
-  /** The Snapshot of what is there before. */
-  readonly makeBefore?: NewObject<Snapshot> | undefined;
-  readonly actions: readonly AgentAction[];
-  readonly settled: boolean;
-}
 
 export function beforeName(restore: SnapshotRestore): string {
   return `before-restore-${restore.metadata.name}`;
@@ -65,11 +41,12 @@ export function agentRestoreName(restore: SnapshotRestore): string {
  */
 export function planRestore(world: RestoreWorld): RestorePlan {
   const { restore } = world;
-  if (isDeleting(restore)) return planDeletion(world);
   const status = restore.status ?? {};
+  if (isDeleting(restore)) return status.source === undefined ? planDeletion(world) : planFillingDeletion(world);
   if (status.completedAt !== undefined) return live(world, status, previousFinding(restore));
   const spec = validateSpec(snapshotRestores, restore.spec, status.accepted);
   if (!spec.ok) return live(world, status, notReady('Invalid', describeViolations(spec.violations)));
+  if (spec.value.newVolume !== undefined) return planFilling(world, spec.value, spec.value.newVolume);
   return status.restore === undefined ? planBegin(world, spec.value) : planOrdered(world, spec.value, status);
 }
 
@@ -210,22 +187,6 @@ function told(world: RestoreWorld, status: SnapshotRestoreStatus, seen: RestoreV
   }
 }
 
-function over(world: RestoreWorld, status: SnapshotRestoreStatus, finding: Finding): RestorePlan {
-  return live(world, { ...status, completedAt: world.now }, finding);
-}
-
-/** Reasons that only a change of an object can end. */
-const standing: readonly string[] = ['Invalid', 'Restored', 'GivenUp', 'Superseded', 'NameTaken', 'OtherVolume'];
-
-function live(world: RestoreWorld, status: SnapshotRestoreStatus, finding: Finding): RestorePlan {
-  return {
-    status: withConditions(world, status, [finding]),
-    finalizer: isHeld(world.restore) ? 'keep' : 'hold',
-    actions: [],
-    settled: standing.includes(finding.reason),
-  };
-}
-
 /** While the volume is half restored the object stays; abandoned, the restore is given up first, if that can be done. */
 function planDeletion(world: RestoreWorld): RestorePlan {
   const { restore, primary, volume, outcomes } = world;
@@ -246,17 +207,6 @@ function planDeletion(world: RestoreWorld): RestorePlan {
   return going(world, 'release');
 }
 
-function going(world: RestoreWorld, finalizer: 'keep' | 'release', more: readonly Finding[] = []): RestorePlan {
-  const { restore } = world;
-  const findings = [notReady('Deleting', 'it is being deleted'), ...more];
-  return {
-    status: withConditions(world, restore.status ?? {}, findings),
-    finalizer: finalizer === 'release' && !isHeld(restore) ? 'keep' : finalizer,
-    actions: [],
-    settled: false,
-  };
-}
-
 function newBefore(restore: SnapshotRestore, snapshot: Snapshot): NewObject<Snapshot> {
   const { namespace = '', uid } = restore.metadata;
   return {
@@ -272,29 +222,10 @@ function useOf({ primary }: RestoreWorld, { allowInUse }: SnapshotRestoreSpec): 
   return 'whoever has it attached on the node of its primary';
 }
 
-function whyNotReady(snapshot: Snapshot): string {
-  const ready = findCondition(snapshot.status?.conditions, 'Ready');
-  const why = ready === undefined ? 'nothing is known about it yet' : ready.message;
-  return `Snapshot ${snapshot.metadata.name} is not ready: ${why}`;
-}
-
 /** What was said when it was over. */
 function previousFinding(restore: SnapshotRestore): Finding {
   const { status, reason = 'Restored', message = '' } = findCondition(restore.status?.conditions, 'Ready') ?? {};
   return { type: 'Ready', status: status ?? 'Unknown', reason, message };
-}
-
-function withConditions(
-  { restore, now }: RestoreWorld,
-  status: SnapshotRestoreStatus,
-  findings: readonly Finding[],
-): SnapshotRestoreStatus {
-  const { generation } = restore.metadata;
-  return {
-    ...status,
-    ...(generation === undefined ? {} : { observedGeneration: generation }),
-    conditions: setConditions(restore.status?.conditions, findings, { now, generation }),
-  };
 }
 
 /** Whether a Snapshot is needed by a restore that is not over. */

@@ -30,6 +30,7 @@ import { planFailover } from './plan-failover.ts';
 import { type MirrorStep, planMirror, planStandbyLinks } from './plan-mirror.ts';
 import { planPrimary } from './plan-primary.ts';
 import { isRebuildOrdered, planRebuilds, type RebuildPlan } from './plan-rebuild.ts';
+import { filledFindings } from './plan-source.ts';
 import { planStaleCopies } from './plan-stale-copies.ts';
 import { findPrimary, type PrimaryFact } from './primary.ts';
 import { sameCopy } from './stale-copies.ts';
@@ -190,6 +191,7 @@ function planOneVolume(
     spec.ok ? primaryFinding(volume, primary) : invalid(spec.violations),
     protectedFinding(primary, mirrors),
     setup.configured,
+    ...filledFindings(primary),
     ...failover.findings,
     ...divergenceFindings(primary, mirrors),
     ...stale.findings,

@@ -3,6 +3,7 @@ import type { Validation } from '../../common/validation.ts';
 import type { ObjectKey } from '../resources/kube-object.ts';
 import { type PrimaryVolume, type PrimaryVolumeSpec, primaryVolumes } from '../resources/primary-volume.ts';
 import type { Snapshot } from '../resources/snapshot.ts';
+import type { SnapshotRestore } from '../resources/snapshot-restore.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { validateSpec } from '../resources/validate-spec.ts';
 import { type Observation, type Outcomes, observationKey } from './actions.ts';
@@ -20,12 +21,19 @@ export interface VolumeWorld {
   readonly mirrors: readonly StandbyMirror[];
   /** The Snapshots of the namespace. */
   readonly snapshots: readonly Snapshot[];
+  /** The SnapshotRestore of its spec, and where the agent that keeps its snapshot takes links. */
+  readonly source?: VolumeSource | undefined;
   readonly cluster: Cluster;
   /** By observationKey; see nodesToObserve. */
   readonly observations: ReadonlyMap<string, Observation>;
   readonly outcomes: Outcomes;
   /** How the claims of the volume and its mirrors stand, by the uid of the object. */
   readonly claims?: ReadonlyMap<string, BindingFact>;
+}
+
+export interface VolumeSource {
+  readonly restore: SnapshotRestore | undefined;
+  readonly address: string | undefined;
 }
 
 /** The name of a volume at the agents: another object of the same name is another volume. */

@@ -65,6 +65,8 @@ export type ConditionType =
   | 'SplitBrain'
   /** Of a PrimaryVolume, only while it is so: what a former primary had written alone is kept as a snapshot. */
   | 'FormerContentKept'
+  /** Of a PrimaryVolume that was made with the content of a snapshot: it has all of it itself. */
+  | 'Filled'
   /** Of a SnapshotSchedule: the snapshot of its last time was taken. */
   | 'UpToDate'
   /** Of a SnapshotSchedule: the buffer has a place for every snapshot that its rules keep, and one for the next. */

@@ -51,6 +51,10 @@ export const primaryVolumeSpecSchema = z.object({
   buffer: bufferField
     .optional()
     .meta({ description: 'A snapshot buffer for the volume itself, for snapshots without a mirror.' }),
+  source: z
+    .object({ restore: objectNameField('The SnapshotRestore, with newVolume, that made this volume.') })
+    .optional()
+    .meta({ description: 'Of a volume that begins with the content of a snapshot. Made by the SnapshotRestore.' }),
   reclaimPolicy: z
     .enum(['Delete', 'Retain'])
     .default('Delete')
@@ -177,6 +181,7 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
     'buffer',
     'claimName',
     'storageClassName',
+    'source',
   ],
   rules: [
     exactlyOneRule<PrimaryVolumeSpec>('', (spec: PrimaryVolumeSpec) => spec, 'nodeName', 'nodeSelector'),
@@ -188,6 +193,7 @@ export const primaryVolumes: CustomResource<PrimaryVolumeSpec, PrimaryVolumeStat
     immutableRule<PrimaryVolumeSpec>('nodeSelector', true),
     immutableRule<PrimaryVolumeSpec>('claimName', true),
     immutableRule<PrimaryVolumeSpec>('storageClassName', true),
+    immutableRule<PrimaryVolumeSpec>('source', true),
     ...(['pool', 'volumeMode', 'fsType', 'blockSize', 'provisioning'] as const).map((field) =>
       immutableRule<PrimaryVolumeSpec>(field, false),
     ),

@@ -1,115 +1,104 @@
 import { afterEach, expect, test } from 'vitest';
-import { silentLog } from '../../common/log.ts';
-import { staticAgentDirectory } from '../../operator/agent-client/agent-client.ts';
-import { HttpAgentClient } from '../../operator/agent-client/http-agent-client.ts';
-import { applyManifest } from '../../operator/kube/apply.ts';
-import { InMemoryKubeApi } from '../../operator/kube/in-memory-kube-api.ts';
-import { type Condition, findCondition } from '../../operator/resources/conditions.ts';
-import type { KubeObject } from '../../operator/resources/kube-object.ts';
-import type { Resource } from '../../operator/resources/resource.ts';
+import { primaryVolumes } from '../../operator/resources/primary-volume.ts';
 import { snapshots } from '../../operator/resources/snapshot.ts';
 import { snapshotRestores } from '../../operator/resources/snapshot-restore.ts';
 import { standbyMirrors } from '../../operator/resources/standby-mirror.ts';
-import { type Operator, startOperator } from '../../operator/start-operator.ts';
-import { mirror, pool, snapshot, volume } from '../kubernetes/support/manifests.ts';
+import { mirror, snapshot } from '../kubernetes/support/manifests.ts';
 import { NbdTestClient } from '../support/nbd-client.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { TwoAgents } from './cluster.ts';
+import { OperatedAgents } from './operated.ts';
 
 const mib = 1024 * 1024;
 const timeoutMs = 90_000;
 
-let agents: TwoAgents;
-let operator: Operator;
-const api = new InMemoryKubeApi();
+let cluster: OperatedAgents;
+afterEach(() => cluster?.stop());
 
-afterEach(async () => {
-  await operator?.stop();
-  await agents?.remove();
-});
-
-function start(): void {
-  operator = startOperator({
-    api,
-    log: silentLog,
-    intervals: { transitionalMs: 50, idleMs: 200 },
-    agents: staticAgentDirectory(
-      [agents.a, agents.b].map(({ node, apiAddress, mirrorAddress }) => ({
-        node,
-        mirrorAddress,
-        client: new HttpAgentClient({ node, url: `http://${apiAddress}`, readTimeoutMs: 2_000 }),
-      })),
-    ),
-  });
-}
-
-type Conditioned = KubeObject & { readonly status?: { readonly conditions?: Condition[] | undefined } };
-
-async function reaches<T extends Conditioned>(
-  resource: Resource<T>,
-  name: string,
-  type: 'Ready' | 'InSync',
-  reason?: string,
-) {
-  let last: unknown;
-  return await waitFor(
-    async () => {
-      const object = await api.get(resource, { namespace: 'default', name });
-      const condition = findCondition(object?.status?.conditions, type);
-      last = condition;
-      return (reason === undefined ? condition?.status === 'True' : condition?.reason === reason) && object;
-    },
-    { timeoutMs },
-  ).catch(() => {
-    throw new Error(`${name} is not ${reason ?? type}: ${JSON.stringify(last)}`);
-  });
-}
-
-test('a restore goes on when the operator and the agent of the primary are killed in the middle of it', async () => {
-  agents = await TwoAgents.start('none', undefined, 2 * mib);
-  start();
-  const pools = [agents.a, agents.b].flatMap(({ node, pools: of }) =>
-    Object.entries(of).map(([name, directory]) => pool(node, name, directory)),
-  );
-  const buffer = { pool: 'buffer', capacity: '64Mi' };
-  const objects = [
-    ...pools,
-    volume('default', 'data', { claim: false }),
-    mirror('default', 'copy', 'data', { buffer, claim: false }),
-  ];
-  for (const object of objects) await applyManifest(api, JSON.stringify(object));
-  await reaches(standbyMirrors, 'copy', 'InSync');
-  const [primary] = await agents.a.volumes();
-  const name = primary?.volume ?? '';
-  const connect = () => NbdTestClient.connect(primary?.nbd ?? '', { exportName: name });
-  const nbd = await connect();
+/** A mirrored volume of which 8 MiB are ones in the Snapshot "good", and twos since. */
+async function damaged(): Promise<{ readonly name: string; readonly nbd: string; readonly good: Buffer }> {
+  cluster = await OperatedAgents.start(2 * mib);
+  await cluster.mirrored();
+  const [primary] = await cluster.agents.a.volumes();
+  const { volume: name = '', nbd: socket = '' } = primary ?? {};
+  const nbd = await NbdTestClient.connect(socket, { exportName: name });
   const good = Buffer.alloc(8 * mib, 1);
   for (let at = 0; at < good.length; at += mib) await nbd.write(at, good.subarray(at, at + mib));
-  await applyManifest(api, JSON.stringify(snapshot('default', 'good', 'copy', { claim: false })));
-  await reaches(snapshots, 'good', 'Ready');
+  await cluster.apply(snapshot('default', 'good', 'copy', { claim: false }));
+  await cluster.reaches(snapshots, 'good', 'Ready');
   for (let at = 0; at < good.length; at += mib) await nbd.write(at, Buffer.alloc(mib, 2));
   await nbd.flush();
   nbd.close();
-  await waitFor(async () => !(await agents.a.volumes())[0]?.attached, { timeoutMs });
+  await waitFor(async () => !(await cluster.agents.a.volumes())[0]?.attached, { timeoutMs });
+  return { name, nbd: socket, good };
+}
 
-  const order = { apiVersion: 'understudy.dev/v1alpha1', kind: 'SnapshotRestore', spec: { snapshot: 'good' } };
-  await applyManifest(api, JSON.stringify({ ...order, metadata: { name: 'undo', namespace: 'default' } }));
-  await reaches(snapshotRestores, 'undo', 'Ready', 'Restoring');
-  await waitFor(async () => ((await agents.a.volumes())[0]?.restore?.writtenBytes ?? 0) >= mib, { timeoutMs });
-  await operator.stop();
-  await agents.a.kill();
-  await agents.a.start();
+function order(name: string, more: object = {}) {
+  const spec = { snapshot: 'good', ...more };
+  return {
+    apiVersion: 'understudy.dev/v1alpha1',
+    kind: 'SnapshotRestore',
+    metadata: { name, namespace: 'default' },
+    spec,
+  };
+}
+
+test('a restore goes on when the operator and the agent of the primary are killed in the middle of it', async () => {
+  const { name, nbd, good } = await damaged();
+  const { a, b } = cluster.agents;
+  const connect = () => NbdTestClient.connect(nbd, { exportName: name });
+  await cluster.apply(order('undo'));
+  await cluster.reaches(snapshotRestores, 'undo', 'Ready', 'Restoring');
+  await waitFor(async () => ((await a.volumes())[0]?.restore?.writtenBytes ?? 0) >= mib, { timeoutMs });
+  await cluster.stopOperator();
+  await a.kill();
+  await a.start();
   await expect(connect()).rejects.toThrow(/restore/);
-  start();
-  const done = await reaches(snapshotRestores, 'undo', 'Ready');
+  cluster.startOperator();
+  const done = await cluster.reaches(snapshotRestores, 'undo', 'Ready');
   expect(done.status).toMatchObject({ node: 'node-a', before: 'before-restore-undo', progress: { percent: 100 } });
 
   const after = await connect();
   expect((await after.read(0, good.length)).equals(good)).toBe(true);
   after.close();
-  const [standby] = await agents.b.volumes();
-  const kept = await reaches(snapshots, 'before-restore-undo', 'Ready');
+  const [standby] = await b.volumes();
+  const kept = await cluster.reaches(snapshots, 'before-restore-undo', 'Ready');
   const reader = await NbdTestClient.connect(standby?.nbd ?? '', { exportName: `${name}@${kept.status?.snapshot}` });
   expect((await reader.read(0, good.length)).equals(Buffer.alloc(good.length, 2))).toBe(true);
   reader.close();
+});
+
+test('a new volume is used while it is filled, though the primary of the snapshot is lost and the operator killed', async () => {
+  const { good } = await damaged();
+  const { a, b } = cluster.agents;
+  const newVolume = { name: 'data-copy', nodeName: 'node-b', size: '24Mi', claim: false };
+  await a.kill();
+  await cluster.apply(order('again', { newVolume }));
+  await cluster.reaches(snapshotRestores, 'again', 'Ready', 'Filling');
+  const made = await cluster.reaches(primaryVolumes, 'data-copy', 'Ready');
+  const name = made.status?.volume ?? '';
+  const nbd = await NbdTestClient.connect(made.status?.nbd ?? '', { exportName: name });
+  expect(nbd.size).toBe(24 * mib);
+  expect((await nbd.read(7 * mib, mib)).equals(good.subarray(7 * mib))).toBe(true);
+  await nbd.write(3 * mib + 4096, Buffer.alloc(4096, 9));
+  good.fill(9, 3 * mib + 4096, 3 * mib + 8192);
+  nbd.close();
+  await cluster.stopOperator();
+  await b.kill();
+  await b.start();
+  await a.start();
+  cluster.startOperator();
+  await cluster.apply(mirror('default', 'copy-of-copy', 'data-copy', { nodeName: 'node-a', claim: false }));
+  await cluster.reaches(standbyMirrors, 'copy-of-copy', 'InSync');
+  const done = await cluster.reaches(snapshotRestores, 'again', 'Ready', 'Restored');
+  expect(done.status).toMatchObject({ primaryVolume: 'data-copy', node: 'node-b', progress: { percent: 100 } });
+  await cluster.reaches(primaryVolumes, 'data-copy', 'Filled');
+
+  const after = await NbdTestClient.connect(made.status?.nbd ?? '', { exportName: name });
+  expect((await after.read(0, good.length)).equals(good)).toBe(true);
+  expect((await after.read(23 * mib, mib)).equals(Buffer.alloc(mib))).toBe(true);
+  after.close();
+  await cluster.api.delete(snapshots, { namespace: 'default', name: 'good' });
+  await waitFor(async () => (await cluster.api.get(snapshots, { namespace: 'default', name: 'good' })) === undefined, {
+    timeoutMs,
+  });
 });

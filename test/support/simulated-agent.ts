@@ -29,6 +29,8 @@ type Call =
   | 'putSnapshot'
   | 'putRestore'
   | 'giveUpRestore'
+  | 'putHold'
+  | 'deleteHold'
   | 'getSnapshot'
   | 'deleteSnapshot';
 
@@ -47,6 +49,10 @@ interface SimulatedVolume {
   /** Requests that wait for a lull, with the mirror that they are for. */
   waiting: Map<string, string | undefined>;
   restore?: NonNullable<VolumeView['restore']>;
+  /** Of a volume with a source: what it says about it. */
+  filling?: NonNullable<VolumeView['filling']>;
+  /** Holds on its snapshots: the snapshot by the name of the hold. */
+  readonly holds: Map<string, string>;
 }
 
 /**
@@ -199,6 +205,22 @@ export class SimulatedAgent implements AgentClient {
     });
   }
 
+  async putHold(name: string, snapshot: string, hold: string): Promise<SnapshotView> {
+    this.changes.push({ call: 'putHold', name: hold });
+    return this.#call('putHold', () => {
+      const volume = this.#known(name);
+      const held = volume.snapshots.get(snapshot);
+      if (held === undefined) throw refusal('NotFound', `no snapshot ${snapshot} on this copy`);
+      volume.holds.set(hold, snapshot);
+      return held;
+    });
+  }
+
+  async deleteHold(name: string, _snapshot: string, hold: string): Promise<void> {
+    this.changes.push({ call: 'deleteHold', name: hold });
+    this.#call('deleteHold', () => this.volumes.get(name)?.holds.delete(hold));
+  }
+
   async putSnapshot(name: string, snapshot: string, input: SnapshotRequestInput): Promise<SnapshotView> {
     this.changes.push({ call: 'putSnapshot', name: snapshot });
     return this.#call('putSnapshot', () => {
@@ -230,6 +252,8 @@ export class SimulatedAgent implements AgentClient {
       const volume = this.volumes.get(name);
       if ((volume?.snapshots.get(snapshot)?.readers ?? 0) > 0)
         throw refusal('InUse', `snapshot ${snapshot} is being read`);
+      if ([...(volume?.holds.values() ?? [])].includes(snapshot))
+        throw refusal('InUse', `snapshot ${snapshot} is kept for another volume`);
       volume?.snapshots.delete(snapshot);
     });
   }
@@ -297,7 +321,9 @@ export class SimulatedAgent implements AgentClient {
       consistent: true,
       links: new Map(),
       snapshots: new Map(),
+      holds: new Map(),
       waiting: new Map(),
+      ...(spec.source === undefined ? {} : { filling: fillingOf(spec.source, spec.size) }),
     };
     this.volumes.set(name, volume);
     return volume;
@@ -419,6 +445,7 @@ export class SimulatedAgent implements AgentClient {
       ...(volume.prepared === undefined ? {} : { prepared: volume.prepared }),
       attached: volume.attached,
       ...(volume.restore === undefined ? {} : { restore: volume.restore }),
+      ...(volume.filling === undefined ? {} : { filling: volume.filling }),
       mirrors,
       ...(spec.peers === undefined ? {} : { peers: spec.peers }),
       snapshots: [...volume.snapshots.values()],
@@ -467,6 +494,11 @@ function take(
   };
   holder.snapshots.set(name, view);
   return view;
+}
+
+function fillingOf(source: NonNullable<VolumeSpec['source']>, totalBytes: number): NonNullable<VolumeView['filling']> {
+  const { volume, snapshot, address } = source;
+  return { volume, snapshot, address, state: 'Filling', totalBytes, filledBytes: 0 };
 }
 
 function waitingView(name: string): SnapshotView {

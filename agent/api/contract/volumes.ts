@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { addressSchema, epochSchema, nameSchema, sizeSchema } from './fields.ts';
+import { fillingViewSchema, fillOriginSchema } from './filling.ts';
 import { restoreViewSchema } from './restore.ts';
 import { verificationViewSchema } from './verification.ts';
 
@@ -47,6 +48,11 @@ export const volumeSpecSchema = z.strictObject({
   /** thick reserves all space at creation; sparse allocates as it is written, and can run out. */
   provisioning: z.enum(['thick', 'sparse']).default('thick'),
   buffer: bufferSpecSchema.optional(),
+  /**
+   * Of a new primary: it begins with the content of this snapshot, and zeroes behind it. It can be used at once: what it does
+   * not have yet is read there. The snapshot has to be held for this volume first (PUT …/holds/{the volume's name}).
+   */
+  source: fillOriginSchema.optional(),
   /** Those of a standby (a cascade) are asynchronous: they pass on what the standby applies. */
   mirrors: z.array(mirrorSpecSchema).max(16).default([]),
   /**
@@ -153,6 +159,8 @@ export const volumeViewSchema = z.object({
   link: z.object({ connected: z.boolean(), peer: z.string().optional(), state: mirrorStateSchema }).optional(),
   /** The restore under way, or the last one. */
   restore: restoreViewSchema.optional(),
+  /** Of a volume that was made with the content of a snapshot: how far it is. */
+  filling: fillingViewSchema.optional(),
   mirrors: z.array(mirrorViewSchema),
   /** The nodes with which mirror links are made; undefined while any may be one. */
   peers: z.array(z.string()).optional(),

@@ -1,10 +1,11 @@
 import { errorCode } from '../../../common/errors.ts';
 import type { VolumeService } from '../../volume/volume-service.ts';
+import { holdRequestSchema } from '../contract/filling.ts';
 import { routes } from '../contract/routes.ts';
 import { snapshotRequestSchema } from '../contract/snapshots.ts';
 import { type SnapshotView, snapshotViewSchema } from '../contract/volumes.ts';
 import type { ApiServer } from '../fastify.ts';
-import { snapshotParameters } from '../request-validation.ts';
+import { holdParameters, snapshotParameters } from '../request-validation.ts';
 import { answers, emptyAnswer, jsonAnswer } from '../responses.ts';
 
 const tags = ['snapshots'];
@@ -64,6 +65,45 @@ export function addSnapshotRoutes(app: ApiServer, volumes: VolumeService): void 
     },
     async (request, reply) => {
       await volumes.deleteSnapshot(request.params.volume, request.params.snapshot);
+      return reply.code(204).send();
+    },
+  );
+
+  addHoldRoutes(app, volumes);
+}
+
+function addHoldRoutes(app: ApiServer, volumes: VolumeService): void {
+  app.put(
+    routes.hold,
+    {
+      schema: {
+        tags,
+        operationId: 'holdSnapshot',
+        summary: 'Keeps a snapshot for a volume that is filled from it. Idempotent.',
+        description:
+          'At the copy that holds the snapshot; the name of the hold is that of the other volume. While it is held it is not ' +
+          'deleted, it is the last to lose its content to a full buffer, and the node may read it.',
+        params: holdParameters,
+        body: holdRequestSchema,
+        response: answers({ 200: jsonAnswer('It is held.', snapshotViewSchema) }),
+      },
+    },
+    ({ params, body }) => volumes.holdSnapshot(params.volume, params.snapshot, params.hold, body),
+  );
+
+  app.delete(
+    routes.hold,
+    {
+      schema: {
+        tags,
+        operationId: 'releaseSnapshot',
+        summary: 'Keeps a snapshot for that volume no longer. Idempotent.',
+        params: holdParameters,
+        response: answers({ 204: emptyAnswer('It is not held for it, or no longer.') }),
+      },
+    },
+    async ({ params }, reply) => {
+      await volumes.releaseSnapshot(params.volume, params.snapshot, params.hold);
       return reply.code(204).send();
     },
   );

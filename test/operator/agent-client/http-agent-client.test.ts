@@ -34,6 +34,8 @@ function serviceOf(agent: SimulatedAgent): VolumeService {
     putSnapshot: (name, snapshot, request) => agent.putSnapshot(name, snapshot, request),
     getSnapshot: async (name, snapshot) =>
       (await agent.getSnapshot(name, snapshot)) ?? Promise.reject(missing(snapshot)),
+    holdSnapshot: (name, snapshot, hold) => agent.putHold(name, snapshot, hold),
+    releaseSnapshot: (name, snapshot, hold) => agent.deleteHold(name, snapshot, hold),
     deleteSnapshot: (name, snapshot) => agent.deleteSnapshot(name, snapshot),
   };
 }

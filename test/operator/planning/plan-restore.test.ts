@@ -1,12 +1,8 @@
 import { beforeEach, expect, test } from 'vitest';
 import type { VolumeView } from '../../../agent/api/contract/volumes.ts';
 import type { Observation } from '../../../operator/planning/actions.ts';
-import {
-  isBeingRestored,
-  planRestore,
-  type RestorePlan,
-  type RestoreWorld,
-} from '../../../operator/planning/plan-restore.ts';
+import { isBeingRestored, planRestore } from '../../../operator/planning/plan-restore.ts';
+import type { RestorePlan, RestoreWorld } from '../../../operator/planning/restore-plan.ts';
 import { finalizer, restoreUidLabel } from '../../../operator/resources/group.ts';
 import { type PrimaryVolume, primaryVolumeSpecSchema } from '../../../operator/resources/primary-volume.ts';
 import { type Snapshot, snapshotSpecSchema } from '../../../operator/resources/snapshot.ts';

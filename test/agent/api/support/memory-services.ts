@@ -100,6 +100,22 @@ export class MemoryVolumes implements VolumeService {
     return found;
   }
 
+  async holdSnapshot(volume: string, snapshot: string): Promise<SnapshotView> {
+    const held = await this.getSnapshot(volume, snapshot);
+    const reading = { ...held, readers: 1 };
+    const view = await this.get(volume);
+    const snapshots = view.snapshots.map((other) => (other === held ? reading : other));
+    this.views.set(volume, { ...view, snapshots });
+    return reading;
+  }
+
+  async releaseSnapshot(volume: string, snapshot: string): Promise<void> {
+    const held = await this.getSnapshot(volume, snapshot);
+    const view = await this.get(volume);
+    const snapshots = view.snapshots.map((other) => (other === held ? { ...held, readers: 0 } : other));
+    this.views.set(volume, { ...view, snapshots });
+  }
+
   async deleteSnapshot(volume: string, snapshot: string): Promise<void> {
     const view = await this.get(volume);
     this.views.set(volume, { ...view, snapshots: view.snapshots.filter(({ name }) => name !== snapshot) });
