@@ -65,7 +65,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     const recovered = await openMounts(config, volumes, context);
     started.defer(() => recovered.close());
     volumes.useQuiescer(recovered);
-    volumes.useMountedSnapshots(recovered);
+    volumes.useAttachments(recovered);
     if (config.csi && uses) {
       const csi = await serveKubelet(config.csi, config, { volumes, mounts: recovered, journal: uses }, context);
       started.defer(() => csi.close());

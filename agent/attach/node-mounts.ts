@@ -18,7 +18,7 @@ import type { MountView, SnapshotMount, VolumeMount } from '../api/contract/moun
 import { KeyedLock } from '../core/keyed-lock.ts';
 import type { StorageDirectory } from '../core/storage.ts';
 import type { MountService } from '../volume/mount-service.ts';
-import type { MountedSnapshots } from '../volume/snapshot-users.ts';
+import type { NodeAttachments } from '../volume/node-attachments.ts';
 import { AttachmentJournal, type AttachmentRecord, type MountRecord } from './attachment-journal.ts';
 import { Attachments } from './attachments.ts';
 import type { Commands } from './commands.ts';
@@ -60,7 +60,7 @@ const upkeepIntervalMs = 2_000;
 type Wanted = Pick<MountRecord, 'volume' | 'mount' | 'kind' | 'target' | 'readOnly' | 'options'> &
   Partial<Pick<MountRecord, 'snapshot' | 'fsType'>>;
 
-export class NodeMounts implements MountService, MountedSnapshots, Quiescer {
+export class NodeMounts implements MountService, NodeAttachments, Quiescer {
   readonly #journal: AttachmentJournal;
   readonly #attachments: Attachments;
   readonly #staging: Staging;
@@ -173,6 +173,11 @@ export class NodeMounts implements MountService, MountedSnapshots, Quiescer {
   /** Whether the live volume, not a snapshot of it, is attached here or in the middle of it. */
   isAttached(volume: string): boolean {
     return this.#journal.attachments.some((record) => record.volume === volume && !record.scratch);
+  }
+
+  lastingDevices(volume: string): number {
+    const live = this.#journal.attachments.filter((record) => record.volume === volume && !record.scratch);
+    return live.filter((record) => this.#attachments.survivesRestart(record)).length;
   }
 
   /**

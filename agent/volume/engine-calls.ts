@@ -19,6 +19,8 @@ export interface EngineCalls {
   view(): VolumeView;
   statistics(): VolumeStatistics;
   record(): VolumeRecord;
+  /** Clients of the live volume. */
+  liveConnections(): number;
   changeLive(change: LiveChange): void;
   changeRole(spec: VolumeSpec): void;
   /** The arbiter's answer to a question that the thread has asked. */

@@ -72,6 +72,7 @@ function handlersOf(engine: VolumeEngine): Handlers {
     view: () => engine.view(),
     statistics: () => engine.statistics(),
     record: () => engine.record,
+    liveConnections: () => engine.liveConnections,
     changeLive: async (change) => {
       // Before any link is made anew: the change may be about a mirror on a node that is new.
       peers = change.peers ?? peers;

@@ -7,14 +7,6 @@ export interface SnapshotUsers {
   usersOf(volume: string, snapshot: string): readonly string[];
 }
 
-/** The snapshots that this node has mounted. */
-export interface MountedSnapshots {
-  /** Takes those of a volume away from whoever uses them: their I/O fails from now on. */
-  takeSnapshotsAway(volume: string): Promise<void>;
-}
-
-export const noMountedSnapshots: MountedSnapshots = { takeSnapshotsAway: async () => undefined };
-
 export const noSnapshotUsers: SnapshotUsers = { usersOf: () => [] };
 
 /** A snapshot's view with its users. */

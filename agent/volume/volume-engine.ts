@@ -129,6 +129,11 @@ export class VolumeEngine {
     return this.#store.record;
   }
 
+  /** Clients of the live volume. */
+  get liveConnections(): number {
+    return this.#exports.liveConnections;
+  }
+
   view(): VolumeView {
     const { volume, uid, role, epoch, size, blockSize, pool, buffer, standby, unusable, primarySince } =
       this.#store.record;
@@ -146,7 +151,7 @@ export class VolumeEngine {
       consistent: role === 'primary' || standby.consistent,
       clean: role === 'primary' || standby.clean,
       ...(role === 'standby' && standby.preparedEpoch !== undefined ? { prepared: standby.preparedEpoch } : {}),
-      attached: this.#exports.liveConnections > 0,
+      attached: this.liveConnections > 0,
       ...(role === 'primary' ? { primarySince: primarySince ?? epoch } : {}),
       arbiter: this.#arbiterView(),
       ...lastErrorOf(unusable?.reason, this.#stack.bufferFailure),

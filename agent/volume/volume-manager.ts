@@ -14,18 +14,18 @@ import { DiskDirectory } from '../store/disk-directory.ts';
 import type { LinkTls } from './engine-calls.ts';
 import { MirrorListener } from './mirror-listener.ts';
 import type { LinkPurpose } from './mirror-preamble.ts';
+import { type NodeAttachments, noAttachments } from './node-attachments.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
 import { type Pool, Pools } from './pools.ts';
 import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
 import {
-  type MountedSnapshots,
-  noMountedSnapshots,
   noSnapshotUsers,
   refuseWhileUsed,
   type SnapshotUsers,
   withSnapshotUsers,
   withUsers,
 } from './snapshot-users.ts';
+import { checkUnused } from './unused.ts';
 import { planChange, type VolumeChange } from './volume-change.ts';
 import { loadRecord, saveRecord, type VolumeRecord } from './volume-record.ts';
 import type { VolumeService } from './volume-service.ts';
@@ -81,7 +81,7 @@ export class VolumeManager implements VolumeService {
   /** From where a standby's writes came last. */
   readonly #primaries = new Map<string, string>();
   #users = noSnapshotUsers;
-  #mounted = noMountedSnapshots;
+  #attachments = noAttachments;
   #listener: MirrorListener | undefined;
   #stopping = false;
   /** Resolves when every volume that was found at the start is running or has failed. */
@@ -140,9 +140,9 @@ export class VolumeManager implements VolumeService {
     this.#users = users;
   }
 
-  /** Readers that are to end have their mounts taken away through this from now on. */
-  useMountedSnapshots(mounted: MountedSnapshots): void {
-    this.#mounted = mounted;
+  /** What is attached here is taken away, or asked about, through this from now on. */
+  useAttachments(attachments: NodeAttachments): void {
+    this.#attachments = attachments;
   }
 
   /** The address from which the primary of a standby here last linked to it, for people. */
@@ -206,7 +206,7 @@ export class VolumeManager implements VolumeService {
     return this.#changes.run(volume, async () => {
       const slot = this.#slots.get(volume);
       if (!slot) return;
-      await checkUnused(slot, 'deleted', this.#users);
+      await checkUnused(slot, 'deleted', { users: this.#users });
       const { pool } = await slot.stop();
       this.#slots.delete(volume);
       // The data goes last: while it is there, a crash leaves a volume that can be deleted again.
@@ -401,7 +401,10 @@ export class VolumeManager implements VolumeService {
     const readersEnd = spec.readers === 'disconnect' && (await slot.record()).role !== spec.role;
     if (readersEnd) await this.#takeSnapshotsAway(slot.volume);
     if (kind === 'role' && slot.running && (await this.#changeRole(slot, spec))) return;
-    if (kind === 'restart') await checkUnused(slot, 'changed in this way', readersEnd ? undefined : this.#users);
+    if (kind === 'restart') {
+      const lastingDevices = asked.role === 'primary' ? this.#attachments.lastingDevices(slot.volume) : 0;
+      await checkUnused(slot, 'changed in this way', { users: readersEnd ? undefined : this.#users, lastingDevices });
+    }
     const stopped = await slot.stop();
     const where = this.#pools.folderOf(asked.pool, slot.volume);
     const folder = await DiskDirectory.open(where);
@@ -420,7 +423,7 @@ export class VolumeManager implements VolumeService {
 
   /** What cannot be taken away in time must not hold up whoever is to write here. */
   async #takeSnapshotsAway(volume: string): Promise<void> {
-    const taken = this.#mounted.takeSnapshotsAway(volume).catch((error: unknown) => {
+    const taken = this.#attachments.takeSnapshotsAway(volume).catch((error: unknown) => {
       this.#log.warn({ volume, error: errorMessage(error) }, 'mounted snapshots could not be taken away');
     });
     await Promise.race([taken, delay(this.#clock, takeAwayMs)]);
@@ -459,18 +462,4 @@ export class VolumeManager implements VolumeService {
     await this.#slot(volume).host.call('acceptMirror', descriptor, purpose);
     if (from !== undefined && purpose !== 'fill') this.#primaries.set(volume, from);
   }
-}
-
-/** @throws UnderstudyError InUse while anybody uses the live volume or, unless that does not matter, one of its snapshots */
-async function checkUnused(slot: VolumeSlot, what: string, users: SnapshotUsers | undefined): Promise<void> {
-  const view = await slot.view();
-  const { attached } = view;
-  const { snapshots } = users === undefined ? { snapshots: [] } : withSnapshotUsers(users, view);
-  const read = snapshots.filter(({ readers, usedBy }) => readers > 0 || usedBy).map((snapshot) => snapshot.name);
-  if (!attached && read.length === 0) return;
-  const who = attached ? 'clients of its live export' : `readers of its snapshots ${read.join(', ')}`;
-  throw new UnderstudyError(
-    'InUse',
-    `volume ${slot.volume} cannot be ${what} while it has ${who}; unmount or disconnect them first`,
-  );
 }

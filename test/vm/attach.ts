@@ -130,6 +130,35 @@ class Snapshot implements Story {
   }
 }
 
+/** A volume grows while a program writes to it, and its filesystem after it. */
+class Grows implements Story {
+  async begin(): Promise<void> {
+    const logged = kernelLog().length;
+    const volume = { ...common, role: 'primary', uid: 'uid-3' };
+    await a.call('PUT', '/v1/volumes/grown', volume);
+    const { device } = await mountAt(a, 'grown', '/tmp/grown');
+    const job = ['--name=verify', '--directory=/tmp/grown', '--size=2m', '--bs=4k', '--rw=randwrite', '--direct=1'];
+    const check = ['--rate_iops=30', '--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--thread'];
+    const fio = new Program('fio', [...job, ...check]);
+    const begun = writtenBy(device);
+    await until('fio to write', () => writtenBy(device) > begun + 20);
+    await a.call('PUT', '/v1/volumes/grown', { ...volume, size: 2 * size });
+    await until('the device to grow', () => Number(attributeOf(device, 'size')) * 512 === 2 * size);
+    assert.ok(fio.isRunning, 'fio is in the middle of its work');
+    const { exitCode, output } = await fio.ended;
+    assert.equal(exitCode, 0, output);
+    execFileSync('resize2fs', [device], { stdio: 'pipe' });
+    writeFileSync('/tmp/grown/large', Buffer.alloc(size + 4 * 1024 * 1024, 1), { flush: true });
+    await a.call('DELETE', '/v1/volumes/grown/mounts/m');
+    refuseTraces(device, '/tmp/grown');
+    refuseIoErrors(device, logged);
+    await checkFilesystem('grown');
+    await a.call('DELETE', '/v1/volumes/grown');
+  }
+
+  async end(): Promise<void> {}
+}
+
 /** While the agent is gone its standby is promoted: the device of the old primary is cut, and what waits fails. */
 class Fenced implements Story {
   #device = '';
@@ -343,6 +372,7 @@ function refuseIoErrors(device: string, sinceLine: number): void {
 }
 
 const stories: Record<string, Story> = {
+  grows: new Grows(),
   snapshot: new Snapshot(),
   fenced: new Fenced(),
   driver: new Driver(),
