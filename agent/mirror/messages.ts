@@ -64,6 +64,8 @@ export const barrierRecordSchema = z.object({
   takenAt: z.string(),
   consistency: z.enum(['crash', 'filesystem']),
   hooks: z.string().optional(),
+  /** Of the barrier that made it. */
+  attempt: z.string().optional(),
   size: z.number().int().positive(),
 });
 

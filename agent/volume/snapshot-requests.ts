@@ -4,6 +4,7 @@ import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { SnapshotView } from '../api/contract/volumes.ts';
 import type { BarrierRecord } from '../mirror/messages.ts';
 import type { VolumeHost } from './volume-host.ts';
+import type { LullFound } from './write-activity.ts';
 
 /** A volume's filesystem held still around a barrier. */
 export interface Quiesced {
@@ -16,13 +17,18 @@ export interface Quiescer {
   freeze(volume: string, options: { timeoutMs: number }): Promise<Quiesced>;
 }
 
+/** What asks a volume's thread. */
+type EngineCaller = Pick<VolumeHost, 'call'>;
+
 /** How long a request waits for its snapshot before it is answered with "waiting". */
 const answerWithinMs = 5_000;
-/** Outcomes of snapshots that other nodes hold, kept so that a repeated request gets the same answer. */
+/** Outcomes kept so that a repeated request gets the same answer. */
 const maxRemembered = 256;
 
 interface Pending {
   readonly taken: Promise<SnapshotView>;
+  /** It has failed; kept for the next who asks, if nobody was waiting for it. */
+  failed: boolean;
 }
 
 /** The snapshots that have been asked for and are not Ready yet: waiting for a lull, freezing, or at the barrier. */
@@ -31,27 +37,22 @@ export class SnapshotRequests {
   /** Without one, nothing can be frozen. */
   quiescer: Quiescer | undefined;
   readonly #pending = new Map<string, Pending>();
-  /** Snapshots that a mirror's standby holds, as they were taken. */
-  readonly #elsewhere = new Map<string, SnapshotView>();
+  /** Snapshots as they were taken. */
+  readonly #outcomes = new Map<string, SnapshotView>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
   /** Starts a request, or joins the one of that name that is under way. */
-  async put(volume: string, snapshot: string, request: SnapshotRequest, host: VolumeHost): Promise<SnapshotView> {
+  async put(volume: string, snapshot: string, request: SnapshotRequest, host: EngineCaller): Promise<SnapshotView> {
     const key = `${volume}@${snapshot}`;
-    const known = this.#elsewhere.get(key);
+    // One that this copy holds is known to the copy itself.
+    const known = request.mirror === undefined ? undefined : this.#outcomes.get(key);
     if (known) return known;
     let pending = this.#pending.get(key);
     if (!pending) {
-      pending = { taken: this.#take(volume, snapshot, request, host) };
-      this.#pending.set(key, pending);
-      const done = () => this.#pending.delete(key);
-      pending.taken.then((view) => {
-        done();
-        if (request.mirror !== undefined) this.#remember(key, view);
-      }, done);
+      pending = this.#start(key, this.#take(volume, snapshot, request, host));
     }
     const patience = new AbortController();
     const waiting = delay(this.#clock, answerWithinMs, patience.signal).then(
@@ -62,55 +63,105 @@ export class SnapshotRequests {
       return await Promise.race([pending.taken, waiting]);
     } finally {
       patience.abort();
+      if (pending.failed && this.#pending.get(key) === pending) this.#pending.delete(key);
     }
+  }
+
+  #start(key: string, taken: Promise<SnapshotView>): Pending {
+    const pending: Pending = { taken, failed: false };
+    this.#pending.set(key, pending);
+    taken.then(
+      (view) => {
+        this.#pending.delete(key);
+        this.#remember(key, view);
+      },
+      () => {
+        pending.failed = true;
+      },
+    );
+    return pending;
   }
 
   /** A request that is under way, or the outcome of one whose snapshot another node holds. */
   get(volume: string, snapshot: string): SnapshotView | undefined {
     const key = `${volume}@${snapshot}`;
-    return this.#pending.has(key) ? waitingView(snapshot) : this.#elsewhere.get(key);
+    return this.#pending.get(key)?.failed === false ? waitingView(snapshot) : this.#outcomes.get(key);
+  }
+
+  /** A snapshot of this copy, with what is remembered of its request. */
+  withMeasurements(volume: string, view: SnapshotView): SnapshotView {
+    const outcome = this.#outcomes.get(`${volume}@${view.name}`);
+    return outcome?.takenAt !== view.takenAt || outcome === undefined ? view : { ...view, ...measurementsOf(outcome) };
   }
 
   forget(volume: string, snapshot: string): void {
-    this.#elsewhere.delete(`${volume}@${snapshot}`);
+    const key = `${volume}@${snapshot}`;
+    this.#outcomes.delete(key);
+    if (this.#pending.get(key)?.failed) this.#pending.delete(key);
   }
 
   #remember(key: string, view: SnapshotView): void {
-    this.#elsewhere.set(key, view);
-    const oldest = this.#elsewhere.keys().next();
-    if (this.#elsewhere.size > maxRemembered && !oldest.done) this.#elsewhere.delete(oldest.value);
+    this.#outcomes.set(key, view);
+    const oldest = this.#outcomes.keys().next();
+    if (this.#outcomes.size > maxRemembered && !oldest.done) this.#outcomes.delete(oldest.value);
   }
 
-  async #take(volume: string, snapshot: string, request: SnapshotRequest, host: VolumeHost): Promise<SnapshotView> {
-    if (request.lull) await waitForLull(volume, snapshot, request.lull, host);
+  async #take(volume: string, snapshot: string, request: SnapshotRequest, host: EngineCaller): Promise<SnapshotView> {
+    const lull = request.lull && (await waitForLull(volume, snapshot, request.lull, host));
+    const { attempt, frozenMs } = await this.#begin(volume, snapshot, request, host);
+    const record = await host.call('finishSnapshot', attempt);
+    const held = request.mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
+    // What an earlier barrier made has nothing to do with what was waited for now.
+    const isOwn = record.attempt === attempt;
+    return { ...(held ?? readyView(snapshot, record)), ...(isOwn ? measurementsOf({ lull, frozenMs }) : {}) };
+  }
+
+  /** Sends the barrier, while the filesystem is frozen if that was asked for. */
+  async #begin(
+    volume: string,
+    snapshot: string,
+    { freeze, mirror, hooks }: SnapshotRequest,
+    host: EngineCaller,
+  ): Promise<{ attempt: string; frozenMs?: number }> {
     // The filesystem thaws by itself when time is up; a barrier after that finds it moving again.
-    const frozenUntilMs = this.#clock.wallTimeMs() + (request.freeze?.timeoutMs ?? 0);
-    const quiesced = request.freeze ? await this.quiescer?.freeze(volume, request.freeze) : undefined;
-    const frozen = quiesced?.consistency === 'filesystem' ? frozenUntilMs : undefined;
+    const frozenUntilMs = this.#clock.wallTimeMs() + (freeze?.timeoutMs ?? 0);
+    const quiesced = freeze && (await this.quiescer?.freeze(volume, freeze));
+    const isFrozen = quiesced?.consistency === 'filesystem';
+    const sinceMs = this.#clock.monotonicMs();
     let attempt: string;
     try {
       // The barrier has its place in the stream of writes then. How long it is on its way concerns nobody here.
-      attempt = await host.call('beginSnapshot', snapshot, request.mirror, frozen, request.hooks);
+      attempt = await host.call('beginSnapshot', snapshot, mirror, isFrozen ? frozenUntilMs : undefined, hooks);
     } finally {
       await quiesced?.thaw();
     }
-    const record = await host.call('finishSnapshot', attempt);
-    const held = request.mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
-    return held ?? readyView(snapshot, record);
+    if (freeze === undefined || !isFrozen) return { attempt };
+    return { attempt, frozenMs: Math.min(this.#clock.monotonicMs() - sinceMs, freeze.timeoutMs) };
   }
+}
+
+function measurementsOf({
+  lull,
+  frozenMs,
+}: {
+  lull?: SnapshotView['lull'];
+  frozenMs?: number | undefined;
+}): Pick<SnapshotView, 'lull' | 'frozenMs'> {
+  return { ...(lull === undefined ? {} : { lull }), ...(frozenMs === undefined ? {} : { frozenMs }) };
 }
 
 async function waitForLull(
   volume: string,
   snapshot: string,
   lull: NonNullable<SnapshotRequest['lull']>,
-  host: VolumeHost,
-): Promise<void> {
-  const { found, waitedMs } = await host.call('waitForLull', lull);
-  if (found || lull.onTimeout === 'take') return;
+  host: EngineCaller,
+): Promise<LullFound> {
+  const seen = await host.call('waitForLull', lull);
+  const { found, waitedMs, bytesPerSecond } = seen;
+  if (found || lull.onTimeout === 'take') return seen;
   throw new UnderstudyError(
     'Timeout',
-    `snapshot ${snapshot} of volume ${volume}: no lull of ${lull.quietForMs} ms within ${Math.round(waitedMs)} ms; allow more time, a shorter lull or a higher threshold`,
+    `snapshot ${snapshot} of volume ${volume}: no lull of ${lull.quietForMs} ms within ${Math.round(waitedMs)} ms (${Math.round(bytesPerSecond)} bytes a second at the end); allow more time, a shorter lull or a higher threshold`,
   );
 }
 

@@ -304,8 +304,9 @@ export async function takeOn(cow: CowDevice | undefined, volume: string, barrier
   const { snapshot, via: _, ...options } = barrier;
   const present = cow.snapshot(snapshot);
   const made = present?.state === 'Ready' ? present : await cow.takeSnapshot(snapshot, options);
-  const { takenAt, consistency, hooks, sizeBytes } = made;
-  return { takenAt, consistency, ...(hooks === undefined ? {} : { hooks }), size: sizeBytes };
+  const { takenAt, consistency, hooks, attempt, sizeBytes } = made;
+  const ids = { ...(hooks === undefined ? {} : { hooks }), ...(attempt === undefined ? {} : { attempt }) };
+  return { takenAt, consistency, ...ids, size: sizeBytes };
 }
 
 /** Why this primary may not write to this copy, or undefined if it may. Pure. */

@@ -246,7 +246,7 @@ export class VolumeManager implements VolumeService {
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView> {
     const { host } = this.#slot(volume);
     const present = request.mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
-    if (present && present.state !== 'Waiting') return present;
+    if (present && present.state !== 'Waiting') return this.#snapshots.withMeasurements(volume, present);
     return this.#snapshots.put(volume, snapshot, request, host);
   }
 

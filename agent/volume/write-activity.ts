@@ -11,6 +11,8 @@ export interface Lull {
 export interface LullFound {
   readonly found: boolean;
   readonly waitedMs: number;
+  /** What was written in the last `quietForMs`, as a rate. */
+  readonly bytesPerSecond: number;
 }
 
 /** A cheap running picture of how much is written: bytes in buckets of 10 ms, as far back as the longest lull asks. */
@@ -47,9 +49,10 @@ export class WriteActivity {
     const start = this.#clock.monotonicMs();
     for (;;) {
       const waitedMs = this.#clock.monotonicMs() - start;
-      const quiet = this.bytesWithin(quietForMs) <= (thresholdBytesPerSecond * quietForMs) / 1000;
+      const bytesPerSecond = (this.bytesWithin(quietForMs) * 1000) / quietForMs;
+      const found = bytesPerSecond <= thresholdBytesPerSecond;
       // What was written before the request counts as well: a volume that has been quiet need not wait.
-      if (quiet || waitedMs >= timeoutMs) return { found: quiet, waitedMs };
+      if (found || waitedMs >= timeoutMs) return { found, waitedMs, bytesPerSecond };
       await delay(this.#clock, Math.min(bucketMs, timeoutMs - waitedMs));
     }
   }

@@ -3,6 +3,7 @@ import type { Finding } from '../resources/conditions.ts';
 import type { SnapshotStatus } from '../resources/snapshot.ts';
 import type { HooksStatus } from '../resources/snapshot-hooks.ts';
 import { listNames, notReady } from './findings.ts';
+import { hooksFailedReason } from './given-up.ts';
 
 /**
  * The course of an attempt to take a snapshot with hooks. Pure.
@@ -133,7 +134,7 @@ function begin(
   const problems = listNames(last?.problems ?? []);
   if (attempts >= maxAttempts) {
     const message = `given up after ${attempts} attempts: ${problems}; mend that, and make another Snapshot`;
-    return { type: 'wait', finding: notReady('HooksFailed', message) };
+    return { type: 'wait', finding: notReady(hooksFailedReason, message) };
   }
   const pausedUntilMs = Date.parse(last?.endedAt ?? now) + firstPauseMs * 2 ** (attempts - 1);
   if (attempts > 0 && nowMs < pausedUntilMs)

@@ -19,6 +19,7 @@ import {
 } from '../resources/snapshot-schedule.ts';
 import { describeViolations, validateSpec } from '../resources/validate-spec.ts';
 import { notReady } from './findings.ts';
+import { givenUpFinding } from './given-up.ts';
 import { isDeleting, type ObjectPlan } from './object-plan.ts';
 import { planRetention, type RetentionPlan } from './plan-retention.ts';
 import { isLost, isPending, isReadable, isTaken, updatedHistory, upToDateFinding } from './schedule-history.ts';
@@ -169,10 +170,12 @@ function givenUp({ snapshot, why }: Removal): ScheduleOutcome[] {
   return [{ scheduledAt: kubeTime(timeMs), snapshot: snapshot.metadata.name, outcome: 'GivenUp', message: why }];
 }
 
-/** Those that were not taken before their deadline, or before the one that replaces them was asked for. */
+/** Those that were given up, or not taken before their deadline, or before the one that replaces them was asked for. */
 function lateOnes({ own, nowMs }: ScheduleWorld, spec: SnapshotScheduleSpec, times: ScheduleTimes): Removal[] {
   const newestMs = Math.max(...own.flatMap((snapshot) => scheduledAtMs(snapshot) ?? []));
   return own.filter(isPending).flatMap((snapshot) => {
+    const givenUp = givenUpFinding(snapshot);
+    if (givenUp !== undefined) return [{ snapshot, why: givenUp.message }];
     const timeMs = scheduledAtMs(snapshot);
     if (spec.concurrencyPolicy === 'Replace' && timeMs !== undefined && timeMs < newestMs)
       return [{ snapshot, why: 'the next one is taken instead' }];

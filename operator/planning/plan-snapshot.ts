@@ -8,6 +8,7 @@ import { acceptedPart, describeViolations, validateSpec } from '../resources/val
 import { type AgentAction, actionKey, type Failure, failureOf } from './actions.ts';
 import { claimFindings, claimStatus, standingClaimReasons } from './claim-status.ts';
 import { failureReason, notReady, notReadyAfter, unseen } from './findings.ts';
+import { givenUpFinding, hooksFailedReason, skippedReason } from './given-up.ts';
 import { type Blocker, blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
 import {
   complete,
@@ -68,6 +69,8 @@ function planRequest(world: SnapshotWorld, spec: SnapshotSpec, place: SnapshotPl
   const recorded = isHeld(snapshot) && sameWhere(snapshot.status, where);
   if (!recorded) return live(world, status, [notReady('Pending', `it is being requested from node ${requestedFrom}`)]);
   const isOpen = openAttempt(status) !== undefined;
+  const givenUp = givenUpFinding(snapshot);
+  if (givenUp !== undefined && !isOpen) return live(world, status, [givenUp]);
   // One that an earlier attempt made is taken as its record describes it: applications are not held for it again.
   if (hooks === undefined || (!isOpen && world.held?.kind === 'present')) return planPut(world, spec, place, status);
   if (!isOpen && !isInSync(world)) {
@@ -120,7 +123,7 @@ function planPut(
   const outcome = world.outcomes.get(actionKey(action));
   if (outcome === undefined)
     return { ...live(world, status, [notReady('Pending', 'it is being requested')]), actions: [action] };
-  if (!outcome.ok) return refused(world, status, refusal(outcome.failure, world, place), outcome.failure);
+  if (!outcome.ok) return refused(world, status, refusal(outcome.failure, world, place, spec), outcome.failure);
   if (outcome.snapshot === undefined) return live(world, status, [notReady('Pending', 'it has been requested')]);
   const open = openAttempt(status);
   if (open !== undefined && outcome.snapshot.takenAt !== undefined)
@@ -166,7 +169,15 @@ function toRequest(spec: SnapshotSpec, mirror: string | undefined, hooks: string
 }
 
 /** Why the agent refused, as the reason that tells what to do. It is asked again, less and less often. */
-function refusal(failure: Failure, world: SnapshotWorld, place: SnapshotPlace & { ok: true }): Finding {
+function refusal(
+  failure: Failure,
+  world: SnapshotWorld,
+  place: SnapshotPlace & { ok: true },
+  spec: SnapshotSpec,
+): Finding {
+  // Nothing but a lull that did not come is answered so.
+  if (failure.answered && failure.code === 'Timeout' && spec.consistency.lull?.onTimeout === 'Skip')
+    return notReady(skippedReason, `${failure.message}; it is not tried again`);
   if (failure.answered && (failure.code === 'NotReady' || failure.code === 'Unavailable'))
     return notReady(place.mirror === undefined ? 'NotReady' : 'MirrorNotInSync', failure.message);
   const view = world.holder?.kind === 'present' ? world.holder.view : undefined;
@@ -239,15 +250,21 @@ function viewFinding(view: SnapshotView): Finding {
 
 function measured(view: SnapshotView): SnapshotStatus {
   if (view.state === 'Waiting') return {};
-  const { takenAt, consistency, size, bufferBytes, exclusiveBytes, readers } = view;
+  const { takenAt, consistency, size, bufferBytes, exclusiveBytes, readers, lull, frozenMs } = view;
   return {
     ...(takenAt === undefined ? {} : { takenAt }),
     ...(consistency === undefined ? {} : { consistency }),
     ...(size === undefined ? {} : { sizeBytes: size }),
+    ...(lull === undefined ? {} : { lull: lullStatus(lull) }),
+    ...(frozenMs === undefined ? {} : { frozenMilliseconds: Math.ceil(frozenMs) }),
     bufferBytes,
     exclusiveBytes,
     readers,
   };
+}
+
+function lullStatus({ found, waitedMs, bytesPerSecond }: NonNullable<SnapshotView['lull']>): SnapshotStatus['lull'] {
+  return { found, waitedMilliseconds: Math.ceil(waitedMs), bytesPerSecond: Math.ceil(bytesPerSecond) };
 }
 
 function live(world: SnapshotWorld, measured: SnapshotStatus, stated: readonly Finding[]): SnapshotPlan {
@@ -271,7 +288,8 @@ const standing: readonly string[] = [
   'Lost',
   'LostWithNode',
   'NoBuffer',
-  'HooksFailed',
+  hooksFailedReason,
+  skippedReason,
   'HookFailed',
   ...standingClaimReasons,
 ];

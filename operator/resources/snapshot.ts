@@ -25,9 +25,9 @@ const lullSchema = z.object({
     }),
   timeout: durationField('How long to wait for it, at most an hour.').default('30s'),
   onTimeout: z
-    .enum(['Take', 'Fail'])
+    .enum(['Take', 'Fail', 'Skip'])
     .default('Take')
-    .meta({ description: 'What to do if it never comes: take the snapshot anyway, or fail.' }),
+    .meta({ description: 'If it does not come: Take the snapshot anyway; Fail, and wait again; or Skip it for good.' }),
 });
 
 export const snapshotConsistencySchema = z.object({
@@ -74,6 +74,18 @@ export const snapshotStatusSchema = z.object({
         'crash: as after a power cut. filesystem: the filesystem was frozen at the barrier. application: pre hooks had ' +
         'succeeded, and held until after the barrier.',
     }),
+  lull: z
+    .object({
+      found: z.boolean().meta({ description: 'Whether it came.' }),
+      waitedMilliseconds: z.int().meta({ description: 'How long it was waited for.', format: 'int64' }),
+      bytesPerSecond: bytesField('What was written in the stretch before the barrier, as a rate.'),
+    })
+    .optional()
+    .meta({ description: 'Of the lull that was waited for.' }),
+  frozenMilliseconds: z
+    .int()
+    .optional()
+    .meta({ description: 'For how long the filesystem was frozen.', format: 'int64' }),
   hooks: hooksStatusSchema.optional().meta({ description: 'Of the last attempt with hooks.' }),
   sizeBytes: bytesField('The size of the volume at that moment.').optional(),
   bufferBytes: bytesField('Bytes in the buffer that it reads, its own and shared ones.').optional(),

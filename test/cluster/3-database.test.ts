@@ -68,7 +68,7 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
     expect(status?.hooks?.started).toEqual(['pre[0] in postgresql-0/postgresql']);
     // In backup mode a session would still be there.
     const held = "select count(*) from pg_stat_activity where query ~ 'pg_backup_start' and pid <> pg_backend_pid()";
-    expect(await sql('postgresql-0', held)).toBe('0');
+    expect((await sql('postgresql-0', held)).trim()).toBe('0');
     await kubectl.run(['delete', ...inNamespace, snapshot]);
   });
 

@@ -121,6 +121,10 @@ export const snapshotViewSchema = z.object({
   consistency: z.enum(['crash', 'filesystem']).optional(),
   /** The `hooks` of the request whose barrier made it. */
   hooks: z.string().optional(),
+  /** How long a lull was waited for, whether it came, and how much was written meanwhile; while the agent remembers. */
+  lull: z.object({ found: z.boolean(), waitedMs: z.number(), bytesPerSecond: z.number() }).optional(),
+  /** How long the filesystem was held still; while the agent remembers. */
+  frozenMs: z.number().optional(),
   /** Bytes in the buffer that this snapshot reads, its own and shared with older ones. */
   bufferBytes: z.number(),
   /** Bytes that deleting it would free. */

@@ -99,6 +99,28 @@ describe('taking', () => {
     ]);
   });
 
+  test.each([
+    ['Take', 'take', 'TimedOut'],
+    ['Fail', 'fail', 'TimedOut'],
+    ['Skip', 'fail', 'Skipped'],
+  ] as const)('a lull that does not come, with %s', (onTimeout, asked, reason) => {
+    world = { ...world, snapshot: snapshotOf({ source: { mirror: 'm' }, consistency: { lull: { onTimeout } } }) };
+    const request = requesting();
+    expect(request.actions[0]).toMatchObject({ request: { lull: { onTimeout: asked } } });
+    expect(ready(plan({ outcomes: failed(request, 'Timeout') }))).toBe(`False ${reason}`);
+    const later = plan({ outcomes: new Map() });
+    expect(later.actions).toHaveLength(reason === 'Skipped' ? 0 : 1);
+    expect(later.settled).toBe(reason === 'Skipped');
+  });
+
+  test('what was measured of the lull and the freeze stands in the status, also when the agent has forgotten', () => {
+    const lull = { found: true, waitedMs: 1234.5, bytesPerSecond: 0 };
+    const taken = plan({ outcomes: answered(requesting(), view({ lull, frozenMs: 2.25 })) });
+    const measured = { lull: { found: true, waitedMilliseconds: 1235, bytesPerSecond: 0 }, frozenMilliseconds: 3 };
+    expect(taken.status).toMatchObject(measured);
+    expect(plan({ outcomes: new Map(), held: { kind: 'present', view: view() } }).status).toMatchObject(measured);
+  });
+
   test('once it is taken nothing is asked any more', () => {
     const taken = plan({ outcomes: answered(requesting(), view()) });
     expect(ready(taken)).toBe('True Taken');
