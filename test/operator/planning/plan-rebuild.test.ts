@@ -166,6 +166,7 @@ describe('a standby whose node is lost', () => {
     world.pass(120);
     while (stale() === undefined) await world.step();
     world.deleteMirror('standby');
+    agent('node-a').fail('putVolume', 'Unavailable', 'no route to host', 3);
     await world.settle();
     expect(world.mirrors.size).toBe(0);
     expect(copy('node-a')?.spec.mirrors).toEqual([]);
