@@ -1,4 +1,4 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -53,6 +53,32 @@ async function watchdogs(): Promise<number[]> {
   return processes.filter(({ command }) => command[0] === '/bin/sh' && command.includes(live)).map(({ pid }) => pid);
 }
 
+/** A process of its own that has mounted the volume, and frozen it. */
+async function frozenByAnother(options: { timeoutMs: number }): Promise<ChildProcess> {
+  const support = join(import.meta.dirname, '..', 'support');
+  const program = `
+    import { openMounts } from ${JSON.stringify(join(support, 'mount-host.ts'))};
+    import { ToolExportSource } from ${JSON.stringify(join(support, 'tool-export-source.ts'))};
+    setInterval(() => {}, 60_000);
+    const source = new ToolExportSource({ directory: ${JSON.stringify(join(directory, 'volumes'))} });
+    const mounts = await openMounts(${JSON.stringify(directory)}, source);
+    const request = { target: ${JSON.stringify(live)}, fsType: 'ext4', format: true, readOnly: false, options: [] };
+    await mounts.mountVolume('vol', 'm', request);
+    const { consistency } = await mounts.freeze('vol', ${JSON.stringify(options)});
+    console.log(consistency);
+  `;
+  const agent = spawn(process.execPath, ['--input-type=module-typescript', '-e', program]);
+  const [output] = await once(agent.stdout, 'data');
+  expect(String(output)).toBe('filesystem\n');
+  return agent;
+}
+
+async function killed(agent: ChildProcess): Promise<void> {
+  const exit = once(agent, 'exit');
+  agent.kill('SIGKILL');
+  await exit;
+}
+
 describe.skipIf(impossible)(`freezing${impossible ? ` (skipped: ${impossible})` : ''}`, () => {
   test('holds a mounted filesystem until it is told to thaw', async () => {
     await mountLive();
@@ -76,26 +102,22 @@ describe.skipIf(impossible)(`freezing${impossible ? ` (skipped: ${impossible})` 
     expect(quiesced.expired).toBe(true);
   });
 
-  test('thaws when the agent is killed', async () => {
-    const support = join(import.meta.dirname, '..', 'support');
-    const program = `
-      import { openMounts } from ${JSON.stringify(join(support, 'mount-host.ts'))};
-      import { ToolExportSource } from ${JSON.stringify(join(support, 'tool-export-source.ts'))};
-      setInterval(() => {}, 60_000);
-      const source = new ToolExportSource({ directory: ${JSON.stringify(join(directory, 'volumes'))} });
-      const mounts = await openMounts(${JSON.stringify(directory)}, source);
-      const request = { target: ${JSON.stringify(live)}, fsType: 'ext4', format: true, readOnly: false, options: [] };
-      await mounts.mountVolume('vol', 'm', request);
-      const { consistency } = await mounts.freeze('vol', { timeoutMs: 3_600_000 });
-      console.log(consistency);
-    `;
-    const agent = spawn(process.execPath, ['--input-type=module-typescript', '-e', program]);
-    const [output] = await once(agent.stdout, 'data');
-    expect(String(output)).toBe('filesystem\n');
+  test('thaws when the agent is killed, and a write that waited goes on', async () => {
+    const agent = await frozenByAnother({ timeoutMs: 3_600_000 });
+    const waiting = spawn('sh', ['-c', `echo works > ${join(live, 'file')} && sync ${join(live, 'file')}`]);
+    const written = once(waiting, 'exit');
     expect(isFrozen()).toBe(true);
-    agent.kill('SIGKILL');
-    await once(agent, 'exit');
+    expect(waiting.exitCode).toBeNull();
+    await killed(agent);
     await waitFor(() => !isFrozen(), { timeoutMs: 10_000 });
+    expect(await written).toEqual([0, null]);
+  });
+
+  test('thaws when its time is up although the agent is stuck', async () => {
+    const agent = await frozenByAnother({ timeoutMs: 1_000 });
+    agent.kill('SIGSTOP');
+    await waitFor(() => !isFrozen(), { timeoutMs: 10_000 });
+    await killed(agent);
   });
 
   test('leaves nothing frozen when the watchdog is killed, and does not claim that it held', async () => {
