@@ -56,15 +56,20 @@ export class FillSource {
   }
 
   #inTurn<Answer>(ask: (client: Connected, origin: FillOrigin) => Promise<Answer>): Promise<Answer> {
-    const answer = this.#turn.then(() => this.#ask(ask));
+    const { clock, patienceMs } = this.#options;
+    // Counted from here: those that wait behind each other are not patient one after the other.
+    const deadlineMs = clock.monotonicMs() + patienceMs;
+    const answer = this.#turn.then(() => this.#ask(ask, deadlineMs));
     this.#turn = answer.catch(() => undefined);
     return answer;
   }
 
-  async #ask<Answer>(ask: (client: Connected, origin: FillOrigin) => Promise<Answer>): Promise<Answer> {
-    const { clock, patienceMs, origin } = this.#options;
+  async #ask<Answer>(
+    ask: (client: Connected, origin: FillOrigin) => Promise<Answer>,
+    deadlineMs: number,
+  ): Promise<Answer> {
+    const { clock, origin } = this.#options;
     const { signal } = this.#stopping;
-    const deadlineMs = clock.monotonicMs() + patienceMs;
     for (;;) {
       signal.throwIfAborted();
       try {

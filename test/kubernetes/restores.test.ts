@@ -56,6 +56,27 @@ describe.skipIf('unavailable' in plane)('a SnapshotRestore', () => {
     expect(row).toMatch(/undo +good +data +100 +True +Restored/);
   });
 
+  test('makes a new volume with what the snapshot holds, which is filled and then lets go of it', async () => {
+    const newVolume = { name: 'data-copy', nodeName: 'node-b', size: '24Mi', provisioning: 'Sparse' };
+    await rig.apply(restore(namespace, 'copy', 'good', { newVolume }));
+    const made = await rig.reaches(primaryVolumes, namespace, 'data-copy', { type: 'Filled', status: 'True' });
+    await rig.reaches(snapshotRestores, namespace, 'copy', { type: 'Ready', status: 'True', reason: 'Restored' });
+    const [old] = await rig.agents.a.volumes();
+    const read = async (socket: string | undefined, exportName: string | undefined) => {
+      const nbd = await NbdTestClient.connect(socket ?? '', { exportName: exportName ?? '' });
+      const content = await nbd.read(0, 1024 * 1024);
+      nbd.close();
+      return content;
+    };
+    const content = await read(made.status?.nbd, made.status?.volume);
+    expect(content.equals(await read(old?.nbd, old?.volume))).toBe(true);
+    expect(made).toMatchObject({ status: { node: 'node-b', sizeBytes: 24 * 1024 * 1024 } });
+    await expect(
+      rig.apply(restore(namespace, 'copy', 'good', { newVolume: { ...newVolume, size: 'much' } })),
+    ).rejects.toThrow(/newVolume.size/);
+    await rig.kubectl.run(['delete', '-n', namespace, 'snapshotrestore', 'copy']);
+  });
+
   test('leaves nothing behind when it is deleted', async () => {
     await rig.kubectl.run(['delete', '-n', namespace, 'snapshotrestore', 'undo']);
     await rig.kubectl.run(['delete', '-n', namespace, '--all', 'snapshots.understudy.dev']);
