@@ -92,14 +92,21 @@ export function duplicateDescriptor(fd: number): number {
 }
 
 const PR_SET_IO_FLUSHER = 57;
+const PR_GET_IO_FLUSHER = 58;
 
 /**
  * Tells the kernel that this thread, and threads that it starts from now on, are part of the way to a disk: memory that
- * they allocate is never waited for by writing out pages, which might have to come to them. See PR_SET_IO_FLUSHER(2const).
+ * they allocate is never waited for by writing out pages, which might have to come to them. Programs that it executes are
+ * told so as well. See PR_SET_IO_FLUSHER(2const).
  * @returns 0 or the negative errno; needs CAP_SYS_RESOURCE
  */
 export function becomeIoFlusher(): number {
   return outcome(nativePrctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0));
+}
+
+/** Whether this thread is one; false also without the right to know. */
+export function isIoFlusher(): boolean {
+  return outcome(nativePrctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0)) === 1;
 }
 
 /** "ENOSPC" of 28, for messages. */

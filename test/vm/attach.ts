@@ -12,6 +12,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -128,6 +129,63 @@ class Snapshot implements Story {
     assert.throws(() => writeFileSync('/tmp/backup/file', 'changed'), { code: 'EROFS' });
     for (const device of [this.#live, this.#scratch]) assert.equal(blockSizeOf(device), 4096);
   }
+}
+
+/**
+ * What writes to a mounted volume, and a program that takes all the memory it gets, share a control group with less memory
+ * than is written: what the kernel needs free it must write out, through the agent.
+ */
+class Pressure implements Story {
+  readonly #group = '/sys/fs/cgroup/pressed';
+
+  async begin(): Promise<void> {
+    const logged = kernelLog().length;
+    this.#limit(24 * 1024 * 1024);
+    for (const flags of threadFlags(a.pid))
+      assert.equal(flags & ioFlusher, ioFlusher, 'every thread is an I/O flusher');
+    await a.call('PUT', '/v1/volumes/pressed', { ...common, size: 2 * size, role: 'primary', uid: 'uid-4' });
+    const { device } = await mountAt(a, 'pressed', '/tmp/pressed');
+    const hog = this.#run('dd', ['if=/dev/zero', 'of=/dev/null', 'bs=12M']);
+    const job = ['--name=verify', '--directory=/tmp/pressed', '--size=40m', '--bs=64k', '--rw=randwrite', '--thread'];
+    const check = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--end_fsync=1'];
+    const { exitCode, output } = await this.#run('fio', [...job, ...check]).ended;
+    assert.equal(exitCode, 0, output);
+    assert.ok(hog.isRunning, 'the hog has not been killed');
+    hog.end();
+    await hog.ended;
+    const met = /^max (\d+)$/m.exec(readFileSync(`${this.#group}/memory.events`, 'utf8'))?.[1];
+    assert.ok(Number(met) > 0, 'the limit has been met');
+    await a.call('DELETE', '/v1/volumes/pressed/mounts/m');
+    refuseTraces(device, '/tmp/pressed');
+    refuseIoErrors(device, logged);
+    await a.call('DELETE', '/v1/volumes/pressed');
+  }
+
+  async end(): Promise<void> {}
+
+  #limit(bytes: number): void {
+    execFileSync('mount', ['-t', 'cgroup2', 'none', '/sys/fs/cgroup']);
+    writeFileSync('/sys/fs/cgroup/cgroup.subtree_control', '+memory');
+    mkdirSync(this.#group);
+    writeFileSync(`${this.#group}/memory.max`, String(bytes));
+  }
+
+  /** In the control group from its first instruction on. */
+  #run(program: string, args: readonly string[]): Program {
+    return new Program('sh', ['-c', `echo $$ >${this.#group}/cgroup.procs; exec "$0" "$@"`, program, ...args]);
+  }
+}
+
+/** PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, which are what PR_SET_IO_FLUSHER sets. */
+const ioFlusher = 0x0008_0000 | 0x0010_0000;
+
+/** The kernel's flags of each thread of a process, see proc(5). */
+function threadFlags(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+    // Behind the name, which may hold anything: state, five numbers, and the flags.
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[6]);
+  });
 }
 
 /** A volume grows while a program writes to it, and its filesystem after it. */
@@ -310,6 +368,10 @@ class Program {
     this.ended = new Promise((resolve) => child.once('close', (exitCode) => resolve({ exitCode, output })));
   }
 
+  end(): void {
+    this.#child.kill('SIGKILL');
+  }
+
   get isRunning(): boolean {
     return this.#child.exitCode === null;
   }
@@ -372,6 +434,7 @@ function refuseIoErrors(device: string, sinceLine: number): void {
 }
 
 const stories: Record<string, Story> = {
+  pressure: new Pressure(),
   grows: new Grows(),
   snapshot: new Snapshot(),
   fenced: new Fenced(),

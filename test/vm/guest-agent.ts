@@ -36,6 +36,10 @@ export class GuestAgent {
     writeFileSync(this.#config, JSON.stringify(config));
   }
 
+  get pid(): number {
+    return this.#pid ?? 0;
+  }
+
   /** Resolves when it is ready, what its predecessor left recovered. */
   async start(): Promise<void> {
     const output = openSync(this.#log, 'a');
@@ -55,14 +59,14 @@ export class GuestAgent {
 
   /** SIGKILL; resolves when it is gone, its sockets with it. */
   async kill(): Promise<void> {
-    const pid = this.#pid ?? 0;
+    const { pid } = this;
     process.kill(pid, 'SIGKILL');
     await waitFor(() => !isRunning(pid), { timeoutMs: patienceMs, what: 'the end of the agent' });
   }
 
   /** SIGTERM; resolves when it has ended in order. */
   async stop(): Promise<void> {
-    const pid = this.#pid ?? 0;
+    const { pid } = this;
     process.kill(pid, 'SIGTERM');
     await waitFor(() => !isRunning(pid), { timeoutMs: patienceMs, what: 'the orderly end of the agent' });
   }

@@ -33,6 +33,7 @@ describe.skipIf(impossible)(`in a kernel with nbd${impossible ? ` (skipped: ${im
     ['snapshot', 'a volume with 4096-byte blocks and its snapshot, read-only, stay mounted over a restart'],
     ['fenced', 'a volume that was promoted elsewhere meanwhile loses its device, and what waited fails'],
     ['grows', 'a volume grows while fio writes to what is mounted on it, and its filesystem after it'],
+    ['pressure', 'what writes to a volume, in a control group with less memory than is written, ends and verifies'],
     ['driver', 'detaching, reconnecting and cutting leave nothing, and never wait'],
   ])('%s: %s', (story) => {
     expect(results[story], output).toBe(null);
