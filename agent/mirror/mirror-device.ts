@@ -1,52 +1,18 @@
-import type { Clock } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
-import type { Log } from '../../common/log.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { MirrorSpec, MirrorView } from '../api/contract/volumes.ts';
 import type { BlockDevice, Completion, Extent, WriteOptions, WriteZeroesOptions } from '../core/block-device.ts';
 import { overlaps, type Range } from '../core/range.ts';
 import { Acknowledgement } from './acknowledgement.ts';
-import type { Arbiter } from './arbiter.ts';
-import { AsyncMirror } from './async-mirror.ts';
 import type { IntentBitmap } from './intent-bitmap.ts';
 import { IntentCheckpoint } from './intent-checkpoint.ts';
 import type { Barrier, BarrierRecord } from './messages.ts';
-import type { Announcement, Mirror } from './mirror.ts';
-import { MirrorLink } from './mirror-link.ts';
-import {
-  type Connector,
-  defaultQueueBytes,
-  type MirrorRecord,
-  type MirrorTiming,
-  type OpenedJournal,
-  type VolumeIdentity,
-} from './mirror-link-options.ts';
+import type { Announcement } from './mirror.ts';
+import type { MirrorRecord, OpenedJournal } from './mirror-link-options.ts';
+import { MirrorSet, type MirrorSetOptions } from './mirror-set.ts';
 import { applyTo, type Operation } from './operation.ts';
-import { RateLimit } from './rate-limit.ts';
-import type { RestoreMarker } from './restore-marker.ts';
 
-export interface MirrorDeviceOptions {
-  readonly base: BlockDevice;
-  readonly intent: IntentBitmap;
-  readonly identity: VolumeIdentity;
-  readonly arbiter: Arbiter;
-  readonly connect: Connector;
-  readonly clock: Clock;
-  readonly timing: MirrorTiming;
-  readonly log: Log;
-  readonly newBaseId: () => string;
-  /** The limit on the resyncs of each mirror, unless the mirror has one of its own. */
-  readonly resyncBytesPerSecond?: number | undefined;
-  /** Writes the records of all mirrors down; durable when it resolves. */
-  readonly persist: (records: readonly MirrorRecord[]) => Promise<void>;
-  /** Opens the journal of an asynchronous mirror, or makes it; without one it lives in memory. */
-  readonly openJournal?: (spec: MirrorSpec) => Promise<OpenedJournal | undefined>;
-  /** What standbys are told of a restore of the volume. */
-  readonly restore?: () => RestoreMarker | undefined;
-  /** Bytes of an asynchronous mirror's stream in memory. */
-  readonly queueBytes?: number;
-  /** Of a standby (a cascade): whether it is the image of one moment now. A primary always is. */
-  readonly standby?: { readonly orderly: boolean };
+export interface MirrorDeviceOptions extends MirrorSetOptions {
   readonly onFenced: (message: string) => void;
   /** The local disk failed for good. */
   readonly onFailed: (message: string) => void;
@@ -70,9 +36,8 @@ export class MirrorDevice implements BlockDevice {
   readonly #options: MirrorDeviceOptions;
   readonly #base: BlockDevice;
   readonly #intent: IntentBitmap;
-  #identity: VolumeIdentity;
-  readonly #mirrors = new Map<string, Mirror>();
-  #mirrorList: readonly Mirror[] = [];
+  readonly #volume: string;
+  readonly #mirrors: MirrorSet;
   /** Operations and marks that wait for intent bits or for the gate, in order. */
   #waiting: Waiting[] = [];
   #gateClosed = false;
@@ -87,12 +52,17 @@ export class MirrorDevice implements BlockDevice {
     this.#options = options;
     this.#base = options.base;
     this.#intent = options.intent;
-    this.#identity = options.identity;
+    this.#volume = options.identity.volume;
+    this.#mirrors = new MirrorSet(options, {
+      localWritePending: (range) => this.#hasLocalPending(range),
+      fence: (message) => this.fence(message),
+      changed: () => this.#changed(),
+    });
     this.size = options.base.size;
     this.blockSize = options.base.blockSize;
     const { intent, clock, log, timing } = options;
     const { coldRegionMs } = timing;
-    const mirrors = () => this.#mirrorList;
+    const mirrors = () => this.#mirrors.list;
     const flush = () => this.flush();
     this.#checkpoint = new IntentCheckpoint({ intent, mirrors, flush, coldRegionMs, clock, log });
   }
@@ -106,14 +76,9 @@ export class MirrorDevice implements BlockDevice {
     records: readonly MirrorRecord[],
     journals: ReadonlyMap<string, OpenedJournal> = new Map(),
   ): void {
-    for (const spec of mirrors)
-      this.#add(
-        spec,
-        records.find((record) => record.name === spec.name),
-        journals.get(spec.name),
-      );
-    this.#gateClosed = this.#mirrorList.some((mirror) => mirror.suspends);
-    for (const mirror of this.#mirrorList) mirror.start();
+    this.#mirrors.fill(mirrors, records, journals);
+    this.#gateClosed = this.#mirrors.suspends;
+    for (const mirror of this.#mirrors.list) mirror.start();
     this.#checkpoint.start();
   }
 
@@ -122,57 +87,11 @@ export class MirrorDevice implements BlockDevice {
    * so, every link is made anew; what was needed before stays needed until the new link, or the arbiter, says otherwise.
    * @throws UnderstudyError Fenced; Unavailable (a standby that is needed cannot be given up now; try again)
    */
-  async setMirrors(
+  setMirrors(
     mirrors: readonly MirrorSpec[],
-    { epoch = this.#identity.epoch, relink = false }: { readonly epoch?: number; readonly relink?: boolean } = {},
+    { epoch, relink = false }: { readonly epoch?: number; readonly relink?: boolean } = {},
   ): Promise<void> {
-    this.#identity = { ...this.#identity, epoch };
-    const wanted = new Map(mirrors.map((spec) => [spec.name, spec]));
-    const known = new Map<string, MirrorRecord>();
-    for (const mirror of this.#mirrorList) {
-      const spec = wanted.get(mirror.spec.name);
-      if (spec?.mode === mirror.spec.mode) {
-        await this.#change(mirror, spec, relink);
-      } else {
-        await this.#drop(mirror);
-        known.set(mirror.spec.name, { ...mirror.record, needed: false });
-      }
-    }
-    for (const spec of mirrors) {
-      if (this.#mirrors.has(spec.name)) continue;
-      this.#add(spec, known.get(spec.name), await this.#openJournal(spec)).start();
-    }
-    await this.#persist();
-    this.#changed();
-  }
-
-  /** The mirror stays one, of the same mode. */
-  async #change(mirror: Mirror, spec: MirrorSpec, relink: boolean): Promise<void> {
-    mirror.limitResync(spec.resyncBytesPerSecond ?? this.#options.resyncBytesPerSecond);
-    if (!relink && mirror.epoch === this.#identity.epoch && linkOf(mirror.spec) === linkOf(spec)) return;
-    if (mirror instanceof AsyncMirror) {
-      const sameJournal = JSON.stringify(mirror.spec.journal) === JSON.stringify(spec.journal);
-      if (sameJournal) return mirror.change(spec, this.#identity);
-      await mirror.remove();
-      const journal = await this.#openJournal(spec);
-      return this.#add(spec, mirror.record, journal).start();
-    }
-    // A link that is made anew has no record of what its standby missed while it was down: the bitmap has it.
-    const next = this.#add(spec, mirror.record, undefined);
-    if (mirror instanceof MirrorLink && next instanceof MirrorLink) mirror.handOver(next);
-    await mirror.stop();
-    next.start();
-  }
-
-  async #drop(mirror: Mirror): Promise<void> {
-    await mirror.release(this.#identity.epoch);
-    this.#mirrors.delete(mirror.spec.name);
-    this.#mirrorList = [...this.#mirrors.values()];
-    await mirror.remove();
-  }
-
-  async #openJournal(spec: MirrorSpec): Promise<OpenedJournal | undefined> {
-    return spec.mode === 'asynchronous' ? this.#options.openJournal?.(spec) : undefined;
+    return this.#mirrors.change(mirrors, epoch, relink);
   }
 
   /** Instead of `start`, for a copy that was found unusable before. */
@@ -181,17 +100,17 @@ export class MirrorDevice implements BlockDevice {
   }
 
   get mirrors(): MirrorView[] {
-    return this.#mirrorList.map((mirror) => mirror.view());
+    return this.#mirrors.views;
   }
 
   /** True while writes wait for a standby. */
   get suspended(): boolean {
-    return this.#gateClosed || this.#mirrorList.some((mirror) => mirror.suspends);
+    return this.#gateClosed || this.#mirrors.suspends;
   }
 
   /** Takes a snapshot on a mirror's standby at this point of the write stream. @throws NotFound, NotReady, and the standby's reason */
   async barrier(mirror: string, barrier: Barrier): Promise<BarrierRecord> {
-    return this.#mirror(mirror).barrier(barrier);
+    return this.#mirrors.get(mirror).barrier(barrier);
   }
 
   /**
@@ -199,35 +118,20 @@ export class MirrorDevice implements BlockDevice {
    * @throws UnderstudyError NotFound, Invalid (there is none), NotReady (not in sync), Conflict (under way already)
    */
   verify(request: VerificationRequest): void {
-    const links = this.#linksFor(request.mirror);
+    const links = this.#mirrors.synchronous(request.mirror);
     if (links.length === 0)
-      throw new UnderstudyError('Invalid', `volume ${this.#identity.volume} has no synchronous mirror to verify`);
+      throw new UnderstudyError('Invalid', `volume ${this.#volume} has no synchronous mirror to verify`);
     for (const link of links) link.verify(request);
   }
 
   /** @throws UnderstudyError NotFound */
   stopVerification(mirror: string | undefined): void {
-    for (const link of this.#linksFor(mirror)) link.stopVerification();
-  }
-
-  /** The copies of an asynchronous mirror differ by what is on its way. */
-  #linksFor(mirror: string | undefined): readonly MirrorLink[] {
-    const mirrors = mirror === undefined ? this.#mirrorList : [this.#mirror(mirror)];
-    return mirrors.filter((each) => each instanceof MirrorLink);
-  }
-
-  #mirror(name: string): Mirror {
-    const mirror = this.#mirrors.get(name);
-    if (mirror) return mirror;
-    throw new UnderstudyError('NotFound', `volume ${this.#identity.volume} has no mirror ${name}`);
+    for (const link of this.#mirrors.synchronous(mirror)) link.stopVerification();
   }
 
   /** A standby has learnt of a newer epoch: the copies behind it do as well. */
   adoptEpoch(epoch: number): void {
-    if (epoch === this.#identity.epoch) return;
-    this.#identity = { ...this.#identity, epoch };
-    for (const mirror of this.#mirrorList)
-      if (mirror instanceof AsyncMirror) mirror.change(mirror.spec, this.#identity);
+    this.#mirrors.adoptEpoch(epoch);
   }
 
   /** Calls back behind every operation that came before, and in front of all that come after. */
@@ -241,7 +145,7 @@ export class MirrorDevice implements BlockDevice {
   /** From here on the source of the mirrors is the image of no moment, or is again. */
   announce(what: Announcement): Promise<void> {
     return this.inOrder(async () => {
-      for (const mirror of this.#mirrorList) mirror.announce(what);
+      this.#mirrors.announce(what);
     });
   }
 
@@ -277,7 +181,7 @@ export class MirrorDevice implements BlockDevice {
     if (this.#unusable) throw this.#unusable;
     if (this.#gateClosed) return this.#gate().then(() => this.flush());
     let acknowledgement: Acknowledgement | undefined;
-    for (const mirror of this.#mirrorList) {
+    for (const mirror of this.#mirrors.list) {
       if (mirror.needed) acknowledgement ??= new Acknowledgement();
       mirror.flush(mirror.needed ? acknowledgement : undefined);
     }
@@ -303,8 +207,8 @@ export class MirrorDevice implements BlockDevice {
   async detach(): Promise<void> {
     this.#checkpoint.stop();
     if (!this.#unusable) await this.#checkpoint.settle(this.#options.timing.acknowledgementTimeoutMs / 2);
-    const mirrors = this.#mirrorList;
-    this.#giveUp(new UnderstudyError('Closed', `volume ${this.#identity.volume} has been closed`));
+    const mirrors = this.#mirrors.list;
+    this.#giveUp(new UnderstudyError('Closed', `volume ${this.#volume} has been closed`));
     for (const mirror of mirrors) await mirror.stop();
     await this.#localSettled();
     await this.#intent.flush().catch(() => undefined);
@@ -315,7 +219,7 @@ export class MirrorDevice implements BlockDevice {
 
   #submit(operation: Operation): Completion {
     if (this.#unusable) throw this.#unusable;
-    if (this.#mirrorList.length === 0) return this.#issue(operation);
+    if (this.#mirrors.list.length === 0) return this.#issue(operation);
     const mayGo =
       !this.#gateClosed && this.#waiting.length === 0 && this.#intent.touch(operation.offset, operation.length);
     return mayGo ? this.#issue(operation) : this.#enqueue(operation);
@@ -378,7 +282,7 @@ export class MirrorDevice implements BlockDevice {
   /** @returns what arrives when every standby that is needed holds the operation; undefined if none is needed */
   #forward(operation: Operation): Acknowledgement | undefined {
     let acknowledgement: Acknowledgement | undefined;
-    for (const mirror of this.#mirrorList) {
+    for (const mirror of this.#mirrors.list) {
       const { needed } = mirror;
       if (needed) acknowledgement ??= new Acknowledgement();
       if (operation.kind === 'write') {
@@ -402,7 +306,7 @@ export class MirrorDevice implements BlockDevice {
 
   /** After a failed write the range may hold anything, while the standbys hold the new content: both are told apart. */
   #localFailure(error: unknown, range: Range | undefined): never {
-    if (range) for (const mirror of this.#mirrorList) mirror.differs(range);
+    if (range) for (const mirror of this.#mirrors.list) mirror.differs(range);
     if (errorCode(error) === 'Io') this.#failed(errorMessage(error));
     throw error;
   }
@@ -422,6 +326,11 @@ export class MirrorDevice implements BlockDevice {
     await new Promise<void>((resolve) => {
       this.#onLocalSettled = resolve;
     });
+  }
+
+  #hasLocalPending(range: Range): boolean {
+    for (const pending of this.#localPending) if (overlaps(pending, range)) return true;
+    return false;
   }
 
   #alongside(acknowledgement: Acknowledgement | undefined, local: Completion): Completion {
@@ -444,7 +353,7 @@ export class MirrorDevice implements BlockDevice {
 
   /** A standby came, went, or is no longer needed. */
   #changed(): void {
-    if (!this.#gateClosed || this.#mirrorList.some((mirror) => mirror.suspends)) return;
+    if (!this.#gateClosed || this.#mirrors.suspends) return;
     this.#openGate();
   }
 
@@ -458,7 +367,7 @@ export class MirrorDevice implements BlockDevice {
 
   #failed(message: string): void {
     if (this.#unusable) return;
-    this.#giveUp(new UnderstudyError('Io', `volume ${this.#identity.volume} failed: ${message}`));
+    this.#giveUp(new UnderstudyError('Io', `volume ${this.#volume} failed: ${message}`));
     this.#options.onFailed(message);
   }
 
@@ -471,70 +380,12 @@ export class MirrorDevice implements BlockDevice {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const { reject } of waiting) reject(error);
-    for (const mirror of this.#mirrorList) {
+    for (const mirror of this.#mirrors.list) {
       mirror.abandon(error);
       void mirror.stop();
     }
     this.#openGate();
   }
-
-  // --- Mirrors --------------------------------------------------------------------------------------------------
-
-  #add(spec: MirrorSpec, record: MirrorRecord | undefined, journal: OpenedJournal | undefined): Mirror {
-    const { connect, arbiter, clock, timing, log, newBaseId, standby, resyncBytesPerSecond } = this.#options;
-    const common = {
-      identity: this.#identity,
-      spec,
-      record: record ?? { name: spec.name, scanned: false, needed: false },
-      base: this.#base,
-      limit: new RateLimit(clock, spec.resyncBytesPerSecond ?? resyncBytesPerSecond),
-      connect,
-      arbiter,
-      clock,
-      timing,
-      log,
-      newBaseId,
-      restore: this.#options.restore,
-      localWritePending: (range: Range) => this.#hasLocalPending(range),
-      persist: () => this.#persist(),
-      markSuspect: (ranges: readonly Range[]) => this.#markSuspect(ranges),
-      onFenced: (message: string) => this.fence(message),
-      onChange: () => this.#changed(),
-    };
-    const mirror =
-      spec.mode === 'synchronous'
-        ? new MirrorLink({ ...common, suspect: [...this.#intent.ranges()] })
-        : new AsyncMirror({
-            ...common,
-            suspects: () => this.#intent.ranges(),
-            journal,
-            queueBytes: this.#options.queueBytes ?? defaultQueueBytes,
-            orderly: standby?.orderly ?? true,
-            fences: standby === undefined,
-          });
-    this.#mirrors.set(spec.name, mirror);
-    this.#mirrorList = [...this.#mirrors.values()];
-    return mirror;
-  }
-
-  #hasLocalPending(range: Range): boolean {
-    for (const pending of this.#localPending) if (overlaps(pending, range)) return true;
-    return false;
-  }
-
-  #persist(): Promise<void> {
-    return this.#options.persist(this.#mirrorList.map((mirror) => ({ ...mirror.record })));
-  }
-
-  async #markSuspect(ranges: readonly Range[]): Promise<void> {
-    await Promise.all(ranges.map(({ offset, length }) => this.#intent.prepare(offset, length)));
-    for (const { offset, length } of ranges) this.#intent.touch(offset, length);
-  }
-}
-
-/** What a link depends on. */
-function linkOf({ resyncBytesPerSecond: _, ...spec }: MirrorSpec): string {
-  return JSON.stringify(spec);
 }
 
 interface Waiting {
