@@ -1,5 +1,6 @@
 import type { PeerIdentity } from '../../common/peer-identity.ts';
 import type { BlockDevice } from '../core/block-device.ts';
+import type { BackgroundPace } from './background-pace.ts';
 
 /**
  * The status of a stretch of an export in one metadata context: the context defines what `flags` mean. A list of them
@@ -22,11 +23,11 @@ export interface NbdExport {
   /** What one connection has written and flushed is seen by the others, so that clients may use several at once. */
   readonly multiConn: boolean;
   /**
-   * Its clients give way to everything else that this thread does: in each turn of the event loop no more is read for them
-   * than a small amount. Without it, a backup that reads a snapshot as fast as it can would hold up the mirror's
-   * acknowledgements, and so the primary's writes.
+   * Its clients give way to everything else that this thread does, together with those of all exports of the same pace.
+   * Without it, a backup that reads a snapshot as fast as it can would hold up the mirror's acknowledgements, and so the
+   * primary's writes.
    */
-  readonly background?: boolean;
+  readonly background?: BackgroundPace;
   /** For people, shown by clients that list exports. */
   readonly description?: string;
   /** Metadata contexts besides base:allocation, by name, e.g. "qemu:dirty-bitmap:<snapshot>". */

@@ -20,8 +20,6 @@ export interface NbdLimits {
   readonly maxRequestsInFlight: number;
   /** Payload of requests under way and of replies not yet taken by the client; the same. One request always fits. */
   readonly maxBytesInFlight: number;
-  /** Bytes that a client of a background export may read in one turn of the event loop; one request always fits. */
-  readonly maxBackgroundBytesPerTurn: number;
   /** How long the server waits, when it ends a connection, for requests under way and for replies to be taken. */
   readonly drainMs: number;
 }
@@ -36,6 +34,5 @@ export const defaultLimits: NbdLimits = {
   maxPayloadBytes: 32 * mebibyte,
   maxRequestsInFlight: 256,
   maxBytesInFlight: 64 * mebibyte,
-  maxBackgroundBytesPerTurn: 256 * kibibyte,
   drainMs: 5_000,
 };

@@ -96,7 +96,6 @@ export class NbdServer {
       client: {},
       ...(tls && { startTls: () => upgradeToTls(connection, tls(), { clock, timeoutMs }) }),
       defer: (callback) => process.nextTick(callback),
-      nextTurn: (callback) => setImmediate(callback),
       ended: () => {
         this.#sessions.delete(session);
         resolve();

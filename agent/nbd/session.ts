@@ -42,8 +42,6 @@ export interface SessionOptions {
   readonly startTls?: (connection: NbdConnection) => Promise<SecuredConnection>;
   /** See TransmissionOptions. */
   defer(callback: () => void): void;
-  /** Calls back in the next turn of the event loop. */
-  nextTurn(callback: () => void): void;
   /** Called exactly once, last: the connection is closed, its requests have completed and its export is closed. */
   ended(): void;
 }
@@ -220,7 +218,7 @@ export class NbdSession implements NbdConnectionHandler {
   }
 
   #transmit(settings: TransmissionSettings, rest: Uint8Array): void {
-    const { limits, defer, nextTurn } = this.#options;
+    const { limits, defer } = this.#options;
     assert(this.#export, 'transmission begins with an opened export');
     const { name, opened } = this.#export;
     this.#deadline?.cancel();
@@ -238,8 +236,7 @@ export class NbdSession implements NbdConnectionHandler {
       log: this.#log,
       sink: this.#connection,
       defer,
-      nextTurn,
-      background: opened.background === true,
+      background: opened.background,
       progressed: () => this.#progressed(),
       broken: (error) => this.#broken(error),
     });

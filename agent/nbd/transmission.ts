@@ -1,6 +1,7 @@
 import { errorMessage } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { BlockDevice, Completion } from '../core/block-device.ts';
+import type { BackgroundPace } from './background-pace.ts';
 import { collectStatus } from './block-status.ts';
 import {
   dataChunkOverhead,
@@ -31,14 +32,12 @@ export interface TransmissionOptions {
   readonly contexts: readonly ActiveContext[];
   readonly limits: NbdLimits;
   /** See NbdExport.background. */
-  readonly background: boolean;
+  readonly background: BackgroundPace | undefined;
   readonly log: Log;
   /** Where replies go, until the connection is closed. */
   readonly sink: ReplySink;
   /** Calls back after everything that is ready to run now, so that replies which become ready together leave together. */
   defer(callback: () => void): void;
-  /** Calls back in the next turn of the event loop, after what came in meanwhile. */
-  nextTurn(callback: () => void): void;
   /** Requests have completed: the owner calls `resume`, and may read on. Called once for all that complete together. */
   progressed(): void;
   /** A defect of ours in the handling of a completion: the connection cannot go on. */
@@ -71,8 +70,6 @@ export class Transmission {
   #requestsInFlight = 0;
   #bytesInFlight = 0;
   #progressDeferred = false;
-  /** Bytes that a background export may still read in this turn. */
-  #turnBytesLeft: number;
   #state: 'running' | 'stopped' | 'disconnected' = 'running';
   #silent = false;
   #onIdle: (() => void) | undefined;
@@ -82,7 +79,6 @@ export class Transmission {
     this.#options = options;
     this.#device = options.device;
     this.#writer = new ReplyWriter(options.sink);
-    this.#turnBytesLeft = options.limits.maxBackgroundBytesPerTurn;
     const { device, readOnly, structuredReplies, limits } = options;
     const terms: Terms = {
       // A volume can grow while it is connected, and a kernel client be told so.
@@ -105,8 +101,8 @@ export class Transmission {
 
   /** Nothing more is executed at present; see `received` and `resume`. */
   get isFull(): boolean {
-    const { limits, sink } = this.#options;
-    if (this.#requestsInFlight >= limits.maxRequestsInFlight || this.#turnBytesLeft <= 0) return true;
+    const { limits, sink, background } = this.#options;
+    if (this.#requestsInFlight >= limits.maxRequestsInFlight || background?.spent) return true;
     return this.#bytesInFlight + this.#writer.unsentBytes + sink.queuedBytes >= limits.maxBytesInFlight;
   }
 
@@ -145,8 +141,14 @@ export class Transmission {
       }
     } finally {
       this.#writer.flush();
+      const { background } = this.#options;
+      if (background?.spent) background.wait(this.#goOn);
     }
   }
+
+  readonly #goOn = () => {
+    if (!this.#silent) this.#options.progressed();
+  };
 
   /** From now on nothing more is executed; what is under way is still answered. */
   stop(): void {
@@ -215,23 +217,9 @@ export class Transmission {
     this.#await(request, completion, () => this.#writer.simpleReply(request, errno.none));
   }
 
-  /** Counts what a background export reads in this turn, and goes on in the next when it has read enough. */
-  #spend(bytes: number): void {
-    const { background, limits, nextTurn, progressed } = this.#options;
-    if (!background) return;
-    const before = this.#turnBytesLeft;
-    this.#turnBytesLeft = before - bytes;
-    if (before < limits.maxBackgroundBytesPerTurn) return;
-    // The first read of a turn ends the turn's account with the turn.
-    nextTurn(() => {
-      this.#turnBytesLeft = limits.maxBackgroundBytesPerTurn;
-      if (!this.#silent) progressed();
-    });
-  }
-
   #read(request: NbdRequest): void {
     const { structuredReplies } = this.#options;
-    this.#spend(request.length);
+    this.#options.background?.spend(request.length);
     const parts = structuredReplies ? planSparseRead(this.#device, request) : undefined;
     if (parts) {
       const { bytes, completion } = readSparsely(this.#device, request, parts);

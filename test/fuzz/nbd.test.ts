@@ -186,7 +186,6 @@ async function converse(chunks: readonly Buffer[], random: Random): Promise<void
     log,
     client: {},
     defer: (callback) => process.nextTick(callback),
-    nextTurn: (callback) => setImmediate(callback),
     ended: () => {
       ended += 1;
     },

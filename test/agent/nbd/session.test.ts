@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { BackgroundPace } from '../../../agent/nbd/background-pace.ts';
 import type { NbdExport } from '../../../agent/nbd/exports.ts';
 import { defaultLimits, type NbdLimits } from '../../../agent/nbd/limits.ts';
 import { NbdSession } from '../../../agent/nbd/session.ts';
@@ -18,11 +19,11 @@ interface SetupOptions {
   readonly limits?: Partial<NbdLimits>;
   /** Answers the opening of the export. */
   readonly open?: () => Promise<void>;
-  readonly background?: boolean;
+  readonly background?: BackgroundPace;
 }
 
 /** A session with a client that is the test, on a device whose operations the test can hold. */
-function setUp({ limits = {}, open = async () => {}, background = false }: SetupOptions = {}) {
+function setUp({ limits = {}, open = async () => {}, background }: SetupOptions = {}) {
   const clock = new ManualClock();
   const connection = new MemoryConnection();
   const device = new HeldDevice(new MemoryDevice(exportSize));
@@ -31,7 +32,7 @@ function setUp({ limits = {}, open = async () => {}, background = false }: Setup
     device,
     readOnly: false,
     multiConn: true,
-    background,
+    ...(background ? { background } : {}),
     contexts: new Map(),
     async close() {
       events.push('export closed');
@@ -51,7 +52,6 @@ function setUp({ limits = {}, open = async () => {}, background = false }: Setup
     log: silentLog,
     client: {},
     defer: (callback) => process.nextTick(callback),
-    nextTurn: (callback) => setImmediate(callback),
     ended: () => events.push('ended'),
   });
   const negotiate = async () => {
@@ -102,8 +102,8 @@ describe('execution', () => {
   });
 
   test('a background export reads a little in each turn of the event loop, and all in the end', async () => {
-    const limits = { maxBackgroundBytesPerTurn: 2 * block };
-    const { connection, negotiate } = setUp({ background: true, limits });
+    const background = new BackgroundPace({ bytesPerTurn: 2 * block, nextTurn: setImmediate });
+    const { connection, negotiate } = setUp({ background });
     await negotiate();
     connection.deliver(Buffer.concat([read(1), read(2), read(3, 0, 5), read(4), read(5)]));
     const turns: number[][] = [];
