@@ -6,6 +6,7 @@ import { InvalidRequest } from './problem.ts';
 
 export const volumeParameters = z.strictObject({ volume: nameSchema });
 export const snapshotParameters = volumeParameters.extend({ snapshot: nameSchema });
+export const groupParameters = volumeParameters.extend({ attempt: nameSchema });
 export const holdParameters = snapshotParameters.extend({ hold: nameSchema });
 export const volumeMountParameters = volumeParameters.extend({ mount: nameSchema });
 export const snapshotMountParameters = snapshotParameters.extend({ mount: nameSchema });

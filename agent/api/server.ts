@@ -12,6 +12,7 @@ import { AgentMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import { HttpError, problemOf } from './problem.ts';
 import { compileValidator } from './request-validation.ts';
+import { addGroupRoutes } from './routes/groups.ts';
 import { addHealthRoutes } from './routes/health.ts';
 import { addMetricsRoute, type StatisticsSource } from './routes/metrics.ts';
 import { addMountRoutes } from './routes/mounts.ts';
@@ -70,6 +71,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   addHealthRoutes(app, volumes, mounts);
   addVolumeRoutes(app, volumes);
   addSnapshotRoutes(app, volumes);
+  addGroupRoutes(app, volumes);
   addMountRoutes(app, mounts);
   app.get(routes.openapi, { schema: { hide: true } }, () => app.swagger());
   await app.ready();

@@ -1,5 +1,6 @@
 import { type ErrorCode, type ErrorLabels, errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { HoldRequest } from '../api/contract/filling.ts';
+import type { GroupHoldView } from '../api/contract/groups.ts';
 import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
@@ -35,16 +36,18 @@ export interface EngineCalls {
   /** Takes over an accepted connection by its file descriptor, which is then the thread's to close. */
   acceptMirror(descriptor: number, purpose: LinkPurpose): void;
   waitForLull(lull: Lull): LullFound;
+  holdAcknowledgements(attempt: string, deadlineMs: number): GroupHoldView;
+  releaseAcknowledgements(attempt: string): GroupHoldView;
   /**
    * Sends the barrier; what is written from then on is not in the snapshot. `mirror`: names separated by "/".
-   * `frozenUntilMs`: the volume's filesystem is frozen until then (wall time), or not at all. `hooks`: as in the request.
+   * `frozenUntilMs`: the volume's filesystem is frozen until then (wall time), or not at all. `hooks` and `group`: as in the request.
    * @returns the attempt, to be finished
    */
   beginSnapshot(
     snapshot: string,
     mirror: string | undefined,
     frozenUntilMs: number | undefined,
-    hooks: string | undefined,
+    within: { readonly hooks?: string | undefined; readonly group?: string | undefined },
   ): string;
   /** Answers when the snapshot of this attempt is Ready. */
   finishSnapshot(attempt: string): BarrierRecord;

@@ -100,8 +100,10 @@ function handlersOf(engine: VolumeEngine): Handlers {
       else engine.acceptMirror(connection);
     },
     waitForLull: (lull) => engine.waitForLull(lull),
-    beginSnapshot: (snapshot, mirror, frozenUntilMs, hooks) =>
-      engine.beginSnapshot(snapshot, mirror, frozenUntilMs, hooks),
+    holdAcknowledgements: (attempt, deadlineMs) => engine.holdAcknowledgements(attempt, deadlineMs),
+    releaseAcknowledgements: (attempt) => engine.releaseAcknowledgements(attempt),
+    beginSnapshot: (snapshot, mirror, frozenUntilMs, within) =>
+      engine.beginSnapshot(snapshot, mirror, frozenUntilMs, within),
     finishSnapshot: (attempt) => engine.finishSnapshot(attempt),
     snapshot: (name) => engine.snapshot(name),
     deleteSnapshot: (name) => engine.deleteSnapshot(name),

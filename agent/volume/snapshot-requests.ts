@@ -26,9 +26,17 @@ const answerWithinMs = 5_000;
 const maxRemembered = 256;
 
 interface Pending {
+  /** Its barrier has its place in the stream of writes. */
+  readonly begun: Promise<unknown>;
   readonly taken: Promise<SnapshotView>;
   /** It has failed; kept for the next who asks, if nobody was waiting for it. */
   failed: boolean;
+}
+
+interface SentBarrier {
+  readonly attempt: string;
+  readonly lull?: LullFound | undefined;
+  readonly frozenMs?: number | undefined;
 }
 
 /** The snapshots that have been asked for and are not Ready yet: waiting for a lull, freezing, or at the barrier. */
@@ -50,25 +58,27 @@ export class SnapshotRequests {
     // One that this copy holds is known to the copy itself.
     const known = request.mirror === undefined ? undefined : this.#outcomes.get(key);
     if (known) return known;
-    let pending = this.#pending.get(key);
-    if (!pending) {
-      pending = this.#start(key, this.#take(volume, snapshot, request, host));
-    }
+    const joined = this.#pending.get(key);
+    const pending = joined ?? this.#start(key, volume, snapshot, request, host);
     const patience = new AbortController();
-    const waiting = delay(this.#clock, answerWithinMs, patience.signal).then(
-      () => waitingView(snapshot),
-      () => waitingView(snapshot),
-    );
+    const waiting = () => waitingView(snapshot);
+    // Acknowledgements are held for a group until this is answered: that the barrier is sent is all it has to know.
+    const enough =
+      !joined && request.group !== undefined
+        ? pending.begun.then(waiting, () => pending.taken)
+        : delay(this.#clock, answerWithinMs, patience.signal).then(waiting, waiting);
     try {
-      return await Promise.race([pending.taken, waiting]);
+      return await Promise.race([pending.taken, enough]);
     } finally {
       patience.abort();
       if (pending.failed && this.#pending.get(key) === pending) this.#pending.delete(key);
     }
   }
 
-  #start(key: string, taken: Promise<SnapshotView>): Pending {
-    const pending: Pending = { taken, failed: false };
+  #start(key: string, volume: string, snapshot: string, request: SnapshotRequest, host: EngineCaller): Pending {
+    const begun = this.#begin(volume, snapshot, request, host);
+    const taken = begun.then((barrier) => finish(snapshot, request, barrier, host));
+    const pending: Pending = { begun, taken, failed: false };
     this.#pending.set(key, pending);
     taken.then(
       (view) => {
@@ -106,21 +116,17 @@ export class SnapshotRequests {
     if (this.#outcomes.size > maxRemembered && !oldest.done) this.#outcomes.delete(oldest.value);
   }
 
-  async #take(volume: string, snapshot: string, request: SnapshotRequest, host: EngineCaller): Promise<SnapshotView> {
+  /** Waits for a lull if that was asked for, and sends the barrier. */
+  async #begin(volume: string, snapshot: string, request: SnapshotRequest, host: EngineCaller): Promise<SentBarrier> {
     const lull = request.lull && (await waitForLull(volume, snapshot, request.lull, host));
-    const { attempt, frozenMs } = await this.#begin(volume, snapshot, request, host);
-    const record = await host.call('finishSnapshot', attempt);
-    const held = request.mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
-    // What an earlier barrier made has nothing to do with what was waited for now.
-    const isOwn = record.attempt === attempt;
-    return { ...(held ?? readyView(snapshot, record)), ...(isOwn ? measurementsOf({ lull, frozenMs }) : {}) };
+    return { lull, ...(await this.#sendBarrier(volume, snapshot, request, host)) };
   }
 
   /** Sends the barrier, while the filesystem is frozen if that was asked for. */
-  async #begin(
+  async #sendBarrier(
     volume: string,
     snapshot: string,
-    { freeze, mirror, hooks }: SnapshotRequest,
+    { freeze, mirror, hooks, group }: SnapshotRequest,
     host: EngineCaller,
   ): Promise<{ attempt: string; frozenMs?: number }> {
     // The filesystem thaws by itself when time is up; a barrier after that finds it moving again.
@@ -131,13 +137,30 @@ export class SnapshotRequests {
     let attempt: string;
     try {
       // The barrier has its place in the stream of writes then. How long it is on its way concerns nobody here.
-      attempt = await host.call('beginSnapshot', snapshot, mirror, isFrozen ? frozenUntilMs : undefined, hooks);
+      attempt = await host.call('beginSnapshot', snapshot, mirror, isFrozen ? frozenUntilMs : undefined, {
+        hooks,
+        group,
+      });
     } finally {
       await quiesced?.thaw();
     }
     if (freeze === undefined || !isFrozen) return { attempt };
     return { attempt, frozenMs: Math.min(this.#clock.monotonicMs() - sinceMs, freeze.timeoutMs) };
   }
+}
+
+/** Waits until the snapshot of a barrier is Ready. */
+async function finish(
+  snapshot: string,
+  { mirror }: SnapshotRequest,
+  { attempt, lull, frozenMs }: SentBarrier,
+  host: EngineCaller,
+): Promise<SnapshotView> {
+  const record = await host.call('finishSnapshot', attempt);
+  const held = mirror === undefined ? await host.call('snapshot', snapshot) : undefined;
+  // What an earlier barrier made has nothing to do with what was waited for now.
+  const isOwn = record.attempt === attempt;
+  return { ...(held ?? readyView(snapshot, record)), ...(isOwn ? measurementsOf({ lull, frozenMs }) : {}) };
 }
 
 function measurementsOf({

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
+import type { GroupHoldView } from '../api/contract/groups.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import type { Connection } from '../core/connection.ts';
 import type { Arbiter } from '../mirror/arbiter.ts';
@@ -8,7 +9,9 @@ import type { Barrier, BarrierRecord } from '../mirror/messages.ts';
 import type { MirrorDevice } from '../mirror/mirror-device.ts';
 import type { Connector, MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { NbdServer } from '../nbd/server.ts';
+import { AcknowledgementHolds } from './acknowledgement-holds.ts';
 import { isBlank } from './blankness.ts';
+import { HoldableDevice } from './holdable-device.ts';
 import { MeteredDevice } from './metered-device.ts';
 import {
   type CopyRole,
@@ -58,6 +61,7 @@ type Role =
   | {
       readonly kind: 'primary';
       readonly mirror: MirrorDevice;
+      readonly holdable: HoldableDevice;
       readonly live: MeteredDevice;
       readonly activity: WriteActivity;
     }
@@ -79,6 +83,7 @@ export class VolumeEngine {
   readonly #statistics: OperationStatistics;
   readonly restore: VolumeRestore;
   readonly holds: SnapshotHolds;
+  readonly #acknowledgements: AcknowledgementHolds;
   /** Snapshots on their way. */
   readonly #attempts = new Map<string, Promise<BarrierRecord>>();
   #server: NbdServer | undefined;
@@ -111,6 +116,7 @@ export class VolumeEngine {
       log: options.log,
       bytesPerSecond: options.resyncBytesPerSecond,
     });
+    this.#acknowledgements = new AcknowledgementHolds(volume, options.clock);
     this.holds = new SnapshotHolds(store, stack.cow, options.log);
     this.#exports.obstacle = () => this.restore.obstacle;
   }
@@ -204,6 +210,7 @@ export class VolumeEngine {
     if (spec.readers === 'disconnect') await this.#server?.disconnect((name) => name.startsWith(`${volume}@`));
     const { clock } = this.#options;
     this.restore.halt();
+    this.#acknowledgements.letGo('the role of the copy was changed');
     const opened = this.#opened('changed');
     this.#role = { kind: 'changing' };
     this.#exports.live = undefined;
@@ -243,14 +250,29 @@ export class VolumeEngine {
     return this.#role.activity.waitForLull(lull);
   }
 
+  /** Holds the acknowledgements of the live volume for an attempt of a snapshot group. @throws as AcknowledgementHolds does */
+  holdAcknowledgements(attempt: string, deadlineMs: number): Promise<GroupHoldView> {
+    if (this.#role.kind !== 'primary')
+      throw this.#conflict('is a standby here; acknowledgements are held at the primary');
+    const { mirror, holdable } = this.#role;
+    const inOrder = () => mirror.inOrder(async () => undefined);
+    return this.#acknowledgements.hold(attempt, deadlineMs, { hold: () => holdable.hold(), inOrder });
+  }
+
+  /** @throws UnderstudyError NotFound */
+  releaseAcknowledgements(attempt: string): GroupHoldView {
+    return this.#acknowledgements.release(attempt);
+  }
+
   /** Sends the barrier: to a mirror's standby, or to this copy. @returns the attempt, to be finished */
   beginSnapshot(
     snapshot: string,
     mirror: string | undefined,
     frozenUntilMs: number | undefined,
-    hooks?: string | undefined,
+    { hooks, group }: { readonly hooks?: string | undefined; readonly group?: string | undefined } = {},
   ): string {
     const { clock, newId } = this.#options;
+    if (group !== undefined) this.#acknowledgements.require(group);
     const nowMs = clock.wallTimeMs();
     const consistency = frozenUntilMs !== undefined && nowMs < frozenUntilMs ? 'filesystem' : 'crash';
     const barrier: Barrier = {
@@ -325,6 +347,7 @@ export class VolumeEngine {
 
   /** Stops in order: clients first, then the mirror, then the layers from the top down; the record says so at the end. */
   async stop(): Promise<void> {
+    this.#acknowledgements.letGo('the volume was stopped');
     await this.#server?.close();
     this.restore.halt();
     await this.#scratch.close();
@@ -351,7 +374,8 @@ export class VolumeEngine {
 function withActivity(role: CopyRole, clock: Clock, statistics: OperationStatistics): Role {
   if (role.kind === 'standby') return role;
   const activity = new WriteActivity(clock);
-  return { ...role, live: new MeteredDevice(role.mirror, activity, statistics, clock), activity };
+  const holdable = new HoldableDevice(role.mirror);
+  return { ...role, holdable, live: new MeteredDevice(holdable, activity, statistics, clock), activity };
 }
 
 /** What is wrong with the copy, or else with its buffer. */

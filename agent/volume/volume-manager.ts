@@ -2,6 +2,7 @@ import { type Clock, delay } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { HoldRequest } from '../api/contract/filling.ts';
+import type { GroupHoldRequest, GroupHoldView } from '../api/contract/groups.ts';
 import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
@@ -241,6 +242,18 @@ export class VolumeManager implements VolumeService {
 
   giveUpRestore(volume: string): Promise<void> {
     return this.#changes.run(volume, () => this.#slot(volume).host.call('giveUpRestore'));
+  }
+
+  async holdAcknowledgements(
+    volume: string,
+    attempt: string,
+    { deadlineMs }: GroupHoldRequest,
+  ): Promise<GroupHoldView> {
+    return this.#slot(volume).host.call('holdAcknowledgements', attempt, deadlineMs);
+  }
+
+  async releaseAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView> {
+    return this.#slot(volume).host.call('releaseAcknowledgements', attempt);
   }
 
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView> {

@@ -1,4 +1,5 @@
 import type { HoldRequest } from '../api/contract/filling.ts';
+import type { GroupHoldRequest, GroupHoldView } from '../api/contract/groups.ts';
 import type { RestoreRequest } from '../api/contract/restore.ts';
 import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
@@ -30,6 +31,13 @@ export interface VolumeService {
   restore(volume: string, request: RestoreRequest): Promise<VolumeView>;
   /** Leaves the volume as it is, half restored or not; without a restore under way, no error. @throws NotFound, Conflict (a standby) */
   giveUpRestore(volume: string): Promise<void>;
+  /**
+   * Holds the acknowledgements of writes for an attempt of a snapshot group, up to a deadline.
+   * @throws NotFound, NotReady, Conflict (a standby, another attempt, or over already), Timeout (earlier writes wait)
+   */
+  holdAcknowledgements(volume: string, attempt: string, request: GroupHoldRequest): Promise<GroupHoldView>;
+  /** Lets them go; again, answers how the attempt ended. @throws NotFound (the volume, or the attempt), NotReady */
+  releaseAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView>;
   /** Takes a snapshot, or answers what became of an earlier request of that name. @throws NotReady, NoSpace, Conflict */
   putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView>;
   /** @throws NotFound */

@@ -6,6 +6,7 @@ export const routes = {
   verify: '/v1/volumes/:volume/verify',
   restore: '/v1/volumes/:volume/restore',
   snapshot: '/v1/volumes/:volume/snapshots/:snapshot',
+  group: '/v1/volumes/:volume/groups/:attempt',
   hold: '/v1/volumes/:volume/snapshots/:snapshot/holds/:hold',
   mounts: '/v1/mounts',
   volumeMount: '/v1/volumes/:volume/mounts/:mount',

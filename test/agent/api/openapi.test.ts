@@ -52,6 +52,8 @@ test('every route of the contract is in it, and no other', async () => {
       'PUT /v1/volumes/{volume}/restore',
       'DELETE /v1/volumes/{volume}/restore',
       'PUT /v1/volumes/{volume}/snapshots/{snapshot}',
+      'PUT /v1/volumes/{volume}/groups/{attempt}',
+      'DELETE /v1/volumes/{volume}/groups/{attempt}',
       'PUT /v1/volumes/{volume}/snapshots/{snapshot}/holds/{hold}',
       'DELETE /v1/volumes/{volume}/snapshots/{snapshot}/holds/{hold}',
       'GET /v1/volumes/{volume}/snapshots/{snapshot}',
@@ -85,7 +87,7 @@ test('every operation says what it does, what it takes and what it answers', asy
       expect(operation.responses['4XX']?.content, what).toHaveProperty('application/problem+json');
     }
   }
-  expect(ids.size).toBe(22);
+  expect(ids.size).toBe(24);
 });
 
 test('answers may get more keys, requests may not', async () => {

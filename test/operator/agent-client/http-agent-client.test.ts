@@ -31,6 +31,8 @@ function serviceOf(agent: SimulatedAgent): VolumeService {
     giveUpRestore: (name) => agent.giveUpRestore(name),
     verify: async () => Promise.reject(missing('verification')),
     stopVerification: async () => undefined,
+    holdAcknowledgements: async () => Promise.reject(missing('group')),
+    releaseAcknowledgements: async () => Promise.reject(missing('group')),
     putSnapshot: (name, snapshot, request) => agent.putSnapshot(name, snapshot, request),
     getSnapshot: async (name, snapshot) =>
       (await agent.getSnapshot(name, snapshot)) ?? Promise.reject(missing(snapshot)),

@@ -1,3 +1,4 @@
+import type { GroupHoldView } from '../../../../agent/api/contract/groups.ts';
 import type { MountView, SnapshotMount, VolumeMount } from '../../../../agent/api/contract/mounts.ts';
 import type { RestoreRequest } from '../../../../agent/api/contract/restore.ts';
 import type { SnapshotRequest } from '../../../../agent/api/contract/snapshots.ts';
@@ -76,6 +77,16 @@ export class MemoryVolumes implements VolumeService {
 
   async stopVerification(volume: string): Promise<void> {
     await this.get(volume);
+  }
+
+  async holdAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView> {
+    await this.get(volume);
+    return { attempt, state: 'Holding', heldMs: 0 };
+  }
+
+  async releaseAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView> {
+    await this.get(volume);
+    return { attempt, state: 'Released', heldMs: 1 };
   }
 
   async putSnapshot(volume: string, snapshot: string, request: SnapshotRequest): Promise<SnapshotView> {
