@@ -57,6 +57,8 @@ export class StandbyRig {
   readonly #server: net.Server;
   readonly #sockets = new Set<net.Socket>();
   reachable = true;
+  /** Links that it has had so far. */
+  links = 0;
 
   private constructor(device: MemoryDevice, store: RecordStore) {
     this.device = device;
@@ -65,6 +67,7 @@ export class StandbyRig {
     this.#server = net.createServer((socket) => {
       if (!this.reachable) return void socket.destroy();
       this.#sockets.add(socket);
+      this.links += 1;
       socket.on('close', () => this.#sockets.delete(socket));
       this.copy.accept(new TcpConnection(socket));
     });
@@ -75,6 +78,11 @@ export class StandbyRig {
     const rig = new StandbyRig(new MemoryDevice(volumeSize), store);
     await new Promise<void>((resolve) => rig.#server.listen(0, '127.0.0.1', resolve));
     return rig;
+  }
+
+  /** It has a link now. */
+  get linked(): boolean {
+    return this.#sockets.size > 0;
   }
 
   get address(): string {

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { BlockDevice } from '../../../agent/core/block-device.ts';
 import { noArbiter } from '../../../agent/mirror/arbiter.ts';
+import { UnderstudyError } from '../../../common/errors.ts';
 import { MemoryDevice } from '../../support/memory-device.ts';
 import { MirrorRig, type MirrorRigOptions, volumeSize } from '../../support/mirror-rig.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -199,5 +201,63 @@ describe('epochs', () => {
     await rig.standby.store.update((record) => ({ ...record, role: 'primary', epoch: 2 }));
     await waitFor(() => rig.fenced !== undefined, { timeoutMs: 5_000 });
     await expect(async () => rig.primary.write(0, randomBytes(512))).rejects.toThrow(/epoch/);
+  });
+});
+
+describe('the local disk', () => {
+  /** From now on a write at this offset fails there, and nowhere else. */
+  function failWritesAt(failing: number, error: UnderstudyError): void {
+    const local: BlockDevice = rig.local;
+    const write = local.write.bind(local);
+    local.write = (offset, data, options) =>
+      offset === failing ? Promise.reject(error) : write(offset, data, options);
+  }
+
+  function holds(device: MemoryDevice, content: Buffer): boolean {
+    return Buffer.compare(device.bytes.subarray(8192, 8192 + content.length), content) === 0;
+  }
+
+  test('has no room for a write: it fails, though the standby has got it, and both copies end up as the primary is', async () => {
+    await start();
+    await rig.inSync();
+    const before = randomBytes(4096);
+    const after = randomBytes(4096);
+    await rig.primary.write(8192, before);
+    failWritesAt(8192, new UnderstudyError('NoSpace', 'the disk is full'));
+    await expect(rig.primary.write(8192, after)).rejects.toMatchObject({ code: 'NoSpace' });
+    await waitFor(() => holds(rig.standby.device, before), { timeoutMs: 5_000 });
+    await rig.primary.write(0, after);
+    expect(await rig.identical()).toBe(true);
+    expect(holds(rig.local, before)).toBe(true);
+  });
+
+  test('fails: nothing is written any more, and the standby, whose copy is what counts, is not touched', async () => {
+    await start();
+    await rig.inSync();
+    await scribble(200);
+    await rig.primary.flush();
+    failWritesAt(8192, new UnderstudyError('Io', 'the disk is broken'));
+    await expect(rig.primary.write(8192, randomBytes(4096))).rejects.toMatchObject({ code: 'Io' });
+    await expect(Promise.resolve().then(() => rig.primary.write(0, randomBytes(4096)))).rejects.toMatchObject({
+      code: 'Io',
+    });
+    await waitFor(() => !rig.standby.linked, { timeoutMs: 5_000, what: 'the end of the link' });
+    expect(rig.standby.store.record.standby).toMatchObject({ clean: true, consistent: true });
+    expect(rig.standby.links).toBe(1);
+  });
+
+  test('belongs to a primary that is fenced: its links end for good', async () => {
+    await start();
+    await rig.inSync();
+    await scribble(200);
+    await rig.primary.flush();
+    rig.primary.fence('a newer epoch exists');
+    await expect(Promise.resolve().then(() => rig.primary.write(0, randomBytes(4096)))).rejects.toMatchObject({
+      code: 'Fenced',
+    });
+    await waitFor(() => !rig.standby.linked, { timeoutMs: 5_000, what: 'the end of the link' });
+    expect(Buffer.compare(rig.local.bytes, rig.standby.device.bytes)).toBe(0);
+    expect(rig.standby.store.record.standby).toMatchObject({ clean: true, consistent: true });
+    expect(rig.standby.links).toBe(1);
   });
 });
