@@ -2,6 +2,7 @@ import type { Row } from './row.ts';
 import { backupRows } from './rows/backup.ts';
 import { barrierRows } from './rows/barrier.ts';
 import { bufferOpenRows } from './rows/buffer-open.ts';
+import { databaseRows } from './rows/database.ts';
 import { memoryRows } from './rows/memory.ts';
 import { mirrorRows } from './rows/mirror.ts';
 import { resyncRows } from './rows/resync.ts';
@@ -12,6 +13,7 @@ import { snapshotRows } from './rows/snapshots.ts';
 export const allRows: readonly Row[] = [
   ...mirrorRows,
   ...singleRows,
+  ...databaseRows,
   ...snapshotRows,
   ...backupRows,
   ...barrierRows,

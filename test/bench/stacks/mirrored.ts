@@ -23,15 +23,21 @@ export interface PairOptions {
   readonly tls?: boolean;
   /** Each agent on a core of its own, as on a machine of its own. */
   readonly pinned?: boolean;
+  readonly attach?: 'fuse';
 }
 
 export const cores = { primary: 0, standby: 1 } as const;
 
-export async function startPair(bench: Bench, { tls, pinned }: PairOptions = {}): Promise<AgentPair> {
+export async function startPair(bench: Bench, { tls, pinned, attach }: PairOptions = {}): Promise<AgentPair> {
   const authority = tls ? await TestAuthority.create() : undefined;
   if (authority) bench.cleanUp(() => authority.remove());
   const start = (node: string, core: number) =>
-    BenchAgent.start(bench, { node, ...(pinned ? { core } : {}), ...(authority ? { authority } : {}) });
+    BenchAgent.start(bench, {
+      node,
+      ...(pinned ? { core } : {}),
+      ...(authority ? { authority } : {}),
+      ...(attach ? { attach } : {}),
+    });
   return { primary: await start('a', cores.primary), standby: await start('b', cores.standby) };
 }
 
