@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { isLoopback, isWildcard, parseAddress } from '../common/address.ts';
 import { errorMessage } from '../common/errors.ts';
 import { logLevelSchema } from '../common/logging.ts';
+import { type Network, networkSchema } from '../common/network.ts';
 import { nameSchema, sizeSchema } from './api/contract/fields.ts';
 
 /**
@@ -131,6 +132,8 @@ export const agentConfigSchema = z
     mirror: z.strictObject({
       listen: listenSchema,
       advertise: advertiseSchema.optional(),
+      /** A network in which this node has an address: that is where other nodes reach it. */
+      network: networkSchema.optional(),
       resyncBytesPerSecond: sizeSchema.optional(),
     }),
     nbd: z.strictObject({
@@ -166,14 +169,15 @@ export const agentConfigSchema = z
     }
   })
   .transform((config, context) => {
-    const { listen, advertise = listen, resyncBytesPerSecond } = config.mirror;
-    if (isWildcard(parseAddress(advertise).host)) {
-      const message = `missing: mirror.listen is ${JSON.stringify(listen)}, so say at which address other nodes reach this one`;
-      context.addIssue({ code: 'custom', path: ['mirror', 'advertise'], message });
+    const { listen, advertise, network, resyncBytesPerSecond } = config.mirror;
+    const advertised = network ?? advertise ?? listen;
+    const issue = unreachable(config.mirror);
+    if (issue) {
+      context.addIssue({ code: 'custom', ...issue, path: ['mirror', issue.key] });
       return z.NEVER;
     }
     const pools = config.pools.filter(({ nodes }) => nodes?.includes(config.node) ?? true).map(({ pool }) => pool);
-    return { ...config, pools, mirror: { listen, advertise, resyncBytesPerSecond } };
+    return { ...config, pools, mirror: { listen, advertised, resyncBytesPerSecond } };
   });
 
 export type AgentConfig = z.output<typeof agentConfigSchema>;
@@ -194,6 +198,29 @@ function checkLoopbackOnly(
       'set tls.ca, tls.cert and tls.key instead';
     context.addIssue({ code: 'custom', path: [section, 'listen'], message });
   }
+}
+
+interface MirrorPlaces {
+  readonly listen: string;
+  readonly advertise?: string | undefined;
+  readonly network?: Network | undefined;
+}
+
+/** Why it does not say at which one address other nodes reach the mirror port. */
+function unreachable({ listen, advertise, network }: MirrorPlaces) {
+  const { host, port } = parseAddress(listen);
+  if (network === undefined) {
+    if (advertise !== undefined || !isWildcard(host)) return undefined;
+    const message = `missing: mirror.listen is ${JSON.stringify(listen)}, so say at which address other nodes reach this one`;
+    return { key: 'advertise', message };
+  }
+  if (advertise !== undefined) {
+    const message = 'expected either mirror.advertise or mirror.network, not both';
+    return { key: 'network', message, input: network.text };
+  }
+  if (isWildcard(host) && port !== 0) return undefined;
+  const message = 'with mirror.network, expected all addresses and a port above 0, such as 0.0.0.0:7072';
+  return { key: 'listen', message, input: listen };
 }
 
 /** On a node, each name and device once, and no directory in another's: whatever is in a pool's directory is taken for a volume. */

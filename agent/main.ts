@@ -1,7 +1,9 @@
-import { type Address, parseAddress } from '../common/address.ts';
+import { networkInterfaces } from 'node:os';
+import { type Address, formatAddress, parseAddress } from '../common/address.ts';
 import type { Clock } from '../common/clock.ts';
 import { UnderstudyError } from '../common/errors.ts';
 import type { AgentContext } from './agent-context.ts';
+import type { NodeView } from './api/contract/node.ts';
 import type { ApiServer } from './api/fastify.ts';
 import { renewCertificates } from './api/listener.ts';
 import { AgentMetrics } from './api/metrics.ts';
@@ -11,6 +13,7 @@ import { KubernetesArbiter } from './arbiter/kubernetes-arbiter.ts';
 import { openCertificates } from './certificates.ts';
 import type { AgentConfig } from './config.ts';
 import { recallKubeletUses, serveKubelet } from './kubelet.ts';
+import { mirrorAddress } from './mirror-address.ts';
 import { openMounts } from './mounts.ts';
 import { PendingMounts } from './pending-mounts.ts';
 import { StateLock } from './state-lock.ts';
@@ -36,6 +39,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
   const started = new AsyncDisposableStack();
   try {
     const { version } = context;
+    const mirror = parseAddress(mirrorAddress(config.mirror, networkInterfaces()));
     const metrics = new AgentMetrics(version);
     const lock = await StateLock.acquire(config.stateDirectory);
     started.defer(() => lock.release());
@@ -51,7 +55,8 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
     const mounts = new PendingMounts();
     const apiLog = log.child({ component: 'api' });
     const statistics = () => volumes.statistics();
-    const app = await createApi({ volumes, mounts, version, tls, log: apiLog, metrics, statistics });
+    const node = describeNode(config.node, mirror, volumes.mirrorPort);
+    const app = await createApi({ node, volumes, mounts, version, tls, log: apiLog, metrics, statistics });
     started.defer(() => closeApi(app, clock));
     const api = await listen(app, parseAddress(config.api.listen));
     const renewal = certificates.watch((renewed) => {
@@ -60,7 +65,7 @@ export async function startAgent(config: AgentConfig, context: AgentContext): Pr
       gateway?.renewTls(renewed);
     });
     started.defer(() => renewal.cancel());
-    log.info({ node: config.node, api, version }, 'the API answers; recovering volumes');
+    log.info({ ...node, api, version }, 'the API answers; recovering volumes');
     await volumes.recovered;
     const recovered = await openMounts(config, volumes, context);
     started.defer(() => recovered.close());
@@ -85,6 +90,11 @@ function openArbiter({ arbiter, kubernetes, node }: AgentConfig, { clock, log }:
   const kubeconfig = kubernetes?.kubeconfig;
   const access = kubeconfig === undefined ? inClusterAccess(process.env) : kubeconfigAccess(kubeconfig);
   return new KubernetesArbiter({ node, access, clock, log: log.child({ component: 'arbiter' }) });
+}
+
+/** The port is the one that the operating system chose, if the configuration left it open. */
+function describeNode(node: string, { host, port }: Address, bound: number): NodeView {
+  return { node, mirrorAddress: formatAddress({ host, port: port === 0 ? bound : port }) };
 }
 
 async function listen(app: ApiServer, address: Address): Promise<Address> {

@@ -1,6 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import type { Log } from '../common/log.ts';
-import type { AgentDirectory, AgentEntry } from './agent-client/agent-client.ts';
+import { AdvertisedAddresses } from './agent-client/advertised-addresses.ts';
+import type { AgentClient, AgentDirectory, AgentEntry } from './agent-client/agent-client.ts';
 import { type AgentLocation, agentsOfPods } from './agent-client/agents-of-pods.ts';
 import type { AgentTls } from './agent-client/http-request.ts';
 import { RenewingClients } from './agent-client/renewing-clients.ts';
@@ -24,6 +25,8 @@ export class Agents implements AgentDirectory {
   readonly #clients: RenewingClients;
   readonly #pods = new Map<string, AgentPod>();
   readonly #reflector: { stop(): Promise<void> } | undefined;
+  /** Of the agents that are found, if mirrors have a network of their own. */
+  readonly #advertised: AdvertisedAddresses | undefined;
   #found = new Map<string, AgentLocation>();
 
   constructor({ config, api, tls, clock, log }: AgentsOptions) {
@@ -34,6 +37,11 @@ export class Agents implements AgentDirectory {
     const locate = () => {
       this.#found = new Map(agentsOfPods([...this.#pods.values()], ports).map((agent) => [agent.node, agent]));
     };
+    const { mirrorNetwork: network } = ports;
+    if (network !== undefined) {
+      const clients = () => this.#foundClients();
+      this.#advertised = new AdvertisedAddresses({ network, clients, clock, log: log.child({ component: 'agents' }) });
+    }
     this.#reflector = startReflector<AgentPod>({
       api,
       resource: agentPods,
@@ -62,7 +70,9 @@ export class Agents implements AgentDirectory {
   find(node: string): AgentEntry | undefined {
     const location = this.#configured.get(node) ?? this.#found.get(node);
     const client = location && this.#clients.find(node, location.url);
-    return client && { node, client, mirrorAddress: location.mirrorAddress };
+    if (client === undefined) return undefined;
+    const isAsked = this.#advertised !== undefined && !this.#configured.has(node);
+    return { node, client, mirrorAddress: isAsked ? this.#advertised.of(node) : location?.mirrorAddress };
   }
 
   entries(): readonly AgentEntry[] {
@@ -70,7 +80,13 @@ export class Agents implements AgentDirectory {
     return [...nodes].sort().flatMap((node) => this.find(node) ?? []);
   }
 
+  #foundClients(): ReadonlyMap<string, AgentClient> {
+    const clients = [...this.#found.values()].map(({ node, url }) => [node, this.#clients.find(node, url)] as const);
+    return new Map(clients.flatMap(([node, client]) => (client === undefined ? [] : [[node, client]])));
+  }
+
   async stop(): Promise<void> {
+    this.#advertised?.stop();
     await this.#reflector?.stop();
   }
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { addressSchema } from '../agent/api/contract/fields.ts';
 import { isLoopback, parseAddress } from '../common/address.ts';
 import { logLevelSchema } from '../common/logging.ts';
+import { networkSchema } from '../common/network.ts';
 import { durationPattern, parseDurationMs } from './resources/duration.ts';
 
 /** The configuration file of an operator. Unknown keys are refused. */
@@ -93,6 +94,8 @@ export const operatorConfigSchema = z
         labelSelector: z.string().min(1).default('app.kubernetes.io/component=agent'),
         apiPort: z.number().int().min(1).max(65535).default(7071),
         mirrorPort: z.number().int().min(1).max(65535).default(7072),
+        /** Mirror links go over this network: each agent is asked for its address there. Without it, to the node's address. */
+        mirrorNetwork: networkSchema.optional(),
       })
       .optional(),
     agents: z.array(agentSchema).default([]),

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { mountViewSchema, snapshotMountSchema, volumeMountSchema } from './contract/mounts.ts';
+import { nodeViewSchema } from './contract/node.ts';
 import { problemSchema } from './contract/problem.ts';
 import { snapshotRequestSchema } from './contract/snapshots.ts';
 import {
@@ -16,6 +17,7 @@ import {
 /** The schemas that have a name of their own in the document. */
 const components: Readonly<Record<string, z.ZodType>> = {
   MountView: mountViewSchema,
+  NodeView: nodeViewSchema,
   PrepareRequest: prepareRequestSchema,
   PrepareResult: prepareResultSchema,
   Problem: problemSchema,
@@ -46,6 +48,7 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
         { name: 'volumes', description: 'Copies of volumes' },
         { name: 'snapshots', description: 'Snapshots of a copy' },
         { name: 'mounts', description: 'Mounts on this node' },
+        { name: 'node', description: 'The agent itself' },
         { name: 'health', description: 'Probes and metrics' },
       ],
     },

@@ -3,6 +3,7 @@ import type { Log } from '../../common/log.ts';
 import type { MountService } from '../volume/mount-service.ts';
 import type { VolumeService } from '../volume/volume-service.ts';
 import { admit } from './admission.ts';
+import type { NodeView } from './contract/node.ts';
 import type { Problem } from './contract/problem.ts';
 import { routes } from './contract/routes.ts';
 import type { ApiServer } from './fastify.ts';
@@ -16,6 +17,7 @@ import { addGroupRoutes } from './routes/groups.ts';
 import { addHealthRoutes } from './routes/health.ts';
 import { addMetricsRoute, type StatisticsSource } from './routes/metrics.ts';
 import { addMountRoutes } from './routes/mounts.ts';
+import { addNodeRoute } from './routes/node.ts';
 import { addSnapshotRoutes } from './routes/snapshots.ts';
 import { addVolumeRoutes } from './routes/volumes.ts';
 
@@ -27,6 +29,7 @@ const maxParameterLength = 1024;
 const problemType = 'application/problem+json';
 
 export interface ApiOptions {
+  readonly node: NodeView;
   readonly volumes: VolumeService;
   readonly mounts: MountService;
   /** Of Understudy, for the OpenAPI document. */
@@ -41,7 +44,7 @@ export interface ApiOptions {
 
 /** The HTTP API of an agent, ready to listen. Its contract is in contract/; every error is a problem (RFC 9457). */
 export async function createApi(options: ApiOptions): Promise<ApiServer> {
-  const { volumes, mounts, version, tls, log, metrics = new AgentMetrics(version) } = options;
+  const { node, volumes, mounts, version, tls, log, metrics = new AgentMetrics(version) } = options;
   const statistics = options.statistics ?? (async () => new Map());
   const app: ApiServer = Fastify({
     bodyLimit: bodyLimitBytes,
@@ -69,6 +72,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   await describeRoutes(app, version);
   addMetricsRoute(app, metrics, volumes, statistics);
   addHealthRoutes(app, volumes, mounts);
+  addNodeRoute(app, node);
   addVolumeRoutes(app, volumes);
   addSnapshotRoutes(app, volumes);
   addGroupRoutes(app, volumes);

@@ -1,4 +1,5 @@
 import type { HoldRequest } from '../../agent/api/contract/filling.ts';
+import type { NodeView } from '../../agent/api/contract/node.ts';
 import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
@@ -8,6 +9,8 @@ import type { PrepareResult, SnapshotView, VolumeSpecInput, VolumeView } from '.
  * answered, else Unavailable, Timeout, or Protocol when the answer is not of the contract's shape.
  */
 export interface AgentClient {
+  /** What it says of itself. */
+  getNode(): Promise<NodeView>;
   /** Every copy on that node. */
   listVolumes(): Promise<VolumeView[]>;
   /** Undefined if the agent does not know the volume. */
@@ -36,8 +39,8 @@ export interface AgentClient {
 export interface AgentEntry {
   readonly node: string;
   readonly client: AgentClient;
-  /** host:port at which the agent takes mirror links: where primaries on other nodes connect to. */
-  readonly mirrorAddress: string;
+  /** host:port at which the agent takes mirror links, where primaries on other nodes connect to; undefined while that is not known. */
+  readonly mirrorAddress: string | undefined;
 }
 
 /** Which nodes have agents. */

@@ -1,6 +1,7 @@
 import type { Agent } from 'node:http';
 import { z } from 'zod';
 import type { HoldRequest } from '../../agent/api/contract/filling.ts';
+import { type NodeView, nodeViewSchema } from '../../agent/api/contract/node.ts';
 import { problemSchema } from '../../agent/api/contract/problem.ts';
 import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import { routePath, routes } from '../../agent/api/contract/routes.ts';
@@ -52,6 +53,10 @@ export class HttpAgentClient implements AgentClient {
     this.#connections = connectionsTo(options.node, options.tls);
     this.#readTimeoutMs = options.readTimeoutMs ?? 5_000;
     this.#writeTimeoutMs = options.writeTimeoutMs ?? 60_000;
+  }
+
+  async getNode(): Promise<NodeView> {
+    return this.#parse(nodeViewSchema, await this.#request('GET', routes.node));
   }
 
   async listVolumes(): Promise<VolumeView[]> {

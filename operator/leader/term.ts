@@ -70,6 +70,7 @@ export function agentsWithin(term: Term, directory: AgentDirectory): AgentDirect
 function clientWithin(term: Term, client: AgentClient): AgentClient {
   const change = <Answer>(send: () => Promise<Answer>): Promise<Answer> => within(term, send);
   return {
+    getNode: () => client.getNode(),
     listVolumes: () => client.listVolumes(),
     getVolume: (volume) => client.getVolume(volume),
     getSnapshot: (volume, snapshot) => client.getSnapshot(volume, snapshot),

@@ -17,7 +17,8 @@ export function linkFindings(fact: MirrorFact, context: MirrorContext): Finding[
   const missing = standbyUnseen(fact);
   if (fact.link === undefined) {
     const refused = feederRefusal(feeder, context);
-    const waiting = missing ?? refused ?? notReady('Pending', `${feeder.what} has not been told of it yet`);
+    const waiting =
+      missing ?? addressUnknown(fact) ?? refused ?? notReady('Pending', `${feeder.what} has not been told of it yet`);
     return [waiting, { ...waiting, type: 'InSync' }];
   }
   const inSync = inSyncFinding(fact.link);
@@ -53,6 +54,12 @@ function standbyUnseen(fact: MirrorFact): Finding | undefined {
   if (fact.observation.kind === 'absent') return notReady('Pending', 'the standby is being created');
   const { reason, message } = unseen(fact.placed.node, fact.observation);
   return notReady(reason, message);
+}
+
+function addressUnknown({ placed, address }: MirrorFact): Finding | undefined {
+  if (placed === undefined || address !== undefined) return undefined;
+  const message = `the agent of node ${placed.node} has not said at which address of the mirrors' network it is reached`;
+  return notReady('NoMirrorAddress', message);
 }
 
 function feederRefusal(

@@ -11,8 +11,8 @@ export interface Cluster {
   readonly pools: readonly NodePool[];
   readonly nodes: readonly Node[];
   readonly allocations: readonly Allocation[];
-  /** For each node that has an agent, host:port at which it takes mirror links. */
-  readonly mirrorAddresses: ReadonlyMap<string, string>;
+  /** For each node that has an agent, host:port at which it takes mirror links, if that is known. */
+  readonly mirrorAddresses: ReadonlyMap<string, string | undefined>;
 }
 
 export interface PlacementRequest {

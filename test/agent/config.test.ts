@@ -60,7 +60,7 @@ test('every key is read', () => {
       { name: 'buffer', devices: ['/dev/sdb', '/dev/sdc'] },
     ],
     api: { listen: '127.0.0.1:7071' },
-    mirror: { listen: '127.0.0.1:7072', advertise: '127.0.0.1:7072', resyncBytesPerSecond: 52_428_800 },
+    mirror: { listen: '127.0.0.1:7072', advertised: '127.0.0.1:7072', resyncBytesPerSecond: 52_428_800 },
     nbd: { directory: '/run/understudy/nbd', listen: '0.0.0.0:10809', exports: 'all' },
     attach: 'fuse',
     arbiter: 'kubernetes',
@@ -76,7 +76,7 @@ test('every key is read', () => {
 
 test('what is left out has a default', () => {
   expect(parse(minimal)).toMatchObject({
-    mirror: { listen: '127.0.0.1:7072', advertise: '127.0.0.1:7072' },
+    mirror: { listen: '127.0.0.1:7072', advertised: '127.0.0.1:7072' },
     attach: 'auto',
     arbiter: 'none',
     tls: { insecure: true },
@@ -256,6 +256,32 @@ describe('addresses', () => {
     expect(mistakesAfter('listen: "127.0.0.1:7072"', `listen: "127.0.0.1:7072", advertise: "${address}"`)).toEqual([
       mistake,
     ]);
+  });
+});
+
+describe('mirror.network', () => {
+  const withMirror = (mirror: string) => parse(complete.replace(/mirror: .*/, `mirror: { ${mirror} }`));
+
+  test('is advertised', () => {
+    const { advertised } = withMirror('listen: "0.0.0.0:7072", network: 10.20.0.0/16').mirror;
+    expect(advertised).toMatchObject({ text: '10.20.0.0/16' });
+  });
+
+  test.each([
+    [
+      'listen: "10.20.0.7:7072", network: 10.20.0.0/16',
+      'mirror.listen: with mirror.network, expected all addresses and a port above 0, such as 0.0.0.0:7072',
+    ],
+    [
+      'listen: "0.0.0.0:7072", advertise: "10.0.0.7:7072", network: 10.20.0.0/16',
+      'mirror.network: expected either mirror.advertise or mirror.network, not both, got "10.20.0.0/16"',
+    ],
+    [
+      'listen: "0.0.0.0:7072", network: storage',
+      'mirror.network: "storage" is not a network: expected an address and the length of its prefix, e.g. 10.20.0.0/16 or fd00:20::/64',
+    ],
+  ])('%s is refused', (mirror, mistake) => {
+    expect(() => withMirror(mirror)).toThrow(mistake);
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { agentConfigSchema } from '../../agent/config.ts';
+import { mirrorAddress } from '../../agent/mirror-address.ts';
 import { parseConfig } from '../../common/config.ts';
 import { operatorConfigSchema } from '../../operator/config.ts';
 import { at, type Manifest, pick, renderManifests } from './support/helm.ts';
@@ -23,6 +24,24 @@ describe.each(Object.entries(valueSets))('with %s', (_name, values) => {
     const isIpv6 = at(values, 'agent.ipFamily') === 'IPv6';
     expect(() => configurations(manifests, isIpv6 ? { ...nodeA, HOST_IP: 'fd00::7' } : nodeA)).not.toThrow();
   });
+});
+
+test.each([
+  ['10.20.0.0/16', '10.20.3.7', '10.20.3.7:7072'],
+  ['fd00:20::/64', 'fd00:20::7', '[fd00:20::7]:7072'],
+])(
+  'with a network for mirrors, %s, the agent is reached in it, and the operator knows that',
+  async (network, address, expected) => {
+    const { agent, operator } = configurations(await renderManifests({ agent: { mirrorNetwork: network } }));
+    expect(mirrorAddress(agent.mirror, { eth0: [{ address: '10.0.0.7' }], storage: [{ address }] })).toBe(expected);
+    expect(operator.agentPods?.mirrorNetwork?.contains(address)).toBe(true);
+  },
+);
+
+test('without one, the agent is reached at the address of its node', async () => {
+  const { agent, operator } = configurations(await renderManifests());
+  expect(mirrorAddress(agent.mirror, {})).toBe('10.0.0.7:7072');
+  expect(operator.agentPods?.mirrorNetwork).toBeUndefined();
 });
 
 test('pools are known to the agents that have them', async () => {

@@ -19,6 +19,9 @@ const plane = inject('controlPlane');
 const timeoutMs = 90_000;
 const namespace = 'understudy-enrollment';
 const hosts = { 'node-a': '127.0.0.1', 'node-b': '127.0.0.2' };
+/** Mirrors have a network of their own, of which Kubernetes knows nothing. */
+const mirrorNetwork = '127.0.1.0/24';
+const mirrorHosts: Readonly<Record<string, string>> = { 'node-a': '127.0.1.1', 'node-b': '127.0.1.2' };
 const labels = { 'app.kubernetes.io/component': 'agent' };
 
 describe.skipIf('unavailable' in plane)('agents that get their certificates from the operator', () => {
@@ -40,12 +43,13 @@ describe.skipIf('unavailable' in plane)('agents that get their certificates from
       leaderElection: { leaseSeconds: 5 },
       certificates: { life: '30s' },
       enrollment: { listen: `127.0.0.1:${enrollmentPort}` },
-      agentPods: { apiPort, mirrorPort },
+      agentPods: { apiPort, mirrorPort, mirrorNetwork },
     });
     for (const [node, host] of Object.entries(hosts)) {
       await kubectl.run(['apply', '-f', '-'], manifest({ apiVersion: 'v1', kind: 'Node', metadata: { name: node } }));
       await makePod(node, host);
-      agents.push(await startEnrollingAgent({ node, host, apiPort, mirrorPort, enrollmentUrl: url }));
+      const mirrorHost = mirrorHosts[node] ?? '';
+      agents.push(await startEnrollingAgent({ node, host, mirrorHost, apiPort, mirrorPort, enrollmentUrl: url }));
     }
     for (const agent of agents) {
       await agent.project({ ca: await bundle(), token: await tokenOf(`agent-${agent.node}`) });
@@ -108,7 +112,7 @@ describe.skipIf('unavailable' in plane)('agents that get their certificates from
     return new X509Certificate(await requestCertificate({ url, ca: await bundle(), token, request }));
   }
 
-  test('come up, are found by their pods, and mirror', async () => {
+  test('come up, are found by their pods, and mirror over the network that is for it', async () => {
     const ready = async () => (await Promise.all(agents.map((agent) => agent.isReady()))).every(Boolean);
     await waitFor(ready, { timeoutMs }).catch(() => {
       throw new Error(`the agents are not ready:\n${story()}`);

@@ -1,3 +1,4 @@
+import type { NodeView } from '../../agent/api/contract/node.ts';
 import { type RestoreRequestInput, restoreRequestSchema } from '../../agent/api/contract/restore.ts';
 import { type SnapshotRequestInput, snapshotRequestSchema } from '../../agent/api/contract/snapshots.ts';
 import {
@@ -97,7 +98,7 @@ export class SimulatedCluster {
 
 export class SimulatedAgent implements AgentClient {
   readonly node: string;
-  readonly mirrorAddress: string;
+  mirrorAddress: string;
   readonly volumes = new Map<string, SimulatedVolume>();
   /** Every change that was asked for, in order; for what must never be asked. */
   readonly changes: { readonly call: Call; readonly name: string; readonly spec?: VolumeSpecInput }[] = [];
@@ -115,6 +116,11 @@ export class SimulatedAgent implements AgentClient {
     this.node = node;
     this.mirrorAddress = `${node}.test:7072`;
     this.#pools = new Set(pools);
+  }
+
+  async getNode(): Promise<NodeView> {
+    if (this.down) throw new UnderstudyError('Unavailable', `the agent of ${this.node} cannot be reached`);
+    return { node: this.node, mirrorAddress: this.mirrorAddress };
   }
 
   /** The next calls of this kind are refused without any effect. */

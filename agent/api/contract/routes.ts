@@ -1,5 +1,6 @@
 /** The routes of the agent API, as patterns of its router. */
 export const routes = {
+  node: '/v1/node',
   volumes: '/v1/volumes',
   volume: '/v1/volumes/:volume',
   prepare: '/v1/volumes/:volume/prepare',

@@ -42,6 +42,7 @@ test('every route of the contract is in it, and no other', async () => {
       'GET /healthz',
       'GET /readyz',
       'GET /metrics',
+      'GET /v1/node',
       'GET /v1/volumes',
       'GET /v1/volumes/{volume}',
       'PUT /v1/volumes/{volume}',
@@ -87,13 +88,14 @@ test('every operation says what it does, what it takes and what it answers', asy
       expect(operation.responses['4XX']?.content, what).toHaveProperty('application/problem+json');
     }
   }
-  expect(ids.size).toBe(24);
+  expect(ids.size).toBe(25);
 });
 
 test('answers may get more keys, requests may not', async () => {
   const { schemas } = (await document()).components;
   expect(Object.keys(schemas).toSorted()).toEqual([
     'MountView',
+    'NodeView',
     'PrepareRequestInput',
     'PrepareResult',
     'Problem',

@@ -27,6 +27,8 @@ export const valueSets: Record<string, object> = {
     operator: { clusterIP: 'fd00::5' },
     kubeletDirectory: '/var/lib/k0s/kubelet',
   },
+  'a network for mirrors': { agent: { mirrorNetwork: '10.20.0.0/16' } },
+  'a network of IPv6 for mirrors': { agent: { mirrorNetwork: 'fd00:20::/64' } },
   'everything that is off by default': {
     operator: { evictPods: true, hooks: true },
     networkPolicy: { enabled: true },

@@ -10,6 +10,8 @@ export interface EnrollingAgentOptions {
   readonly node: string;
   /** A loopback address of its own: all agents of a cluster have the same ports. */
   readonly host: string;
+  /** Another one at which mirrors reach it. */
+  readonly mirrorHost: string;
   readonly apiPort: number;
   readonly mirrorPort: number;
   readonly enrollmentUrl: string;
@@ -28,7 +30,7 @@ export interface EnrollingAgent {
 }
 
 export async function startEnrollingAgent(options: EnrollingAgentOptions): Promise<EnrollingAgent> {
-  const { node, host, apiPort, mirrorPort, enrollmentUrl } = options;
+  const { node, host, mirrorHost, apiPort, mirrorPort, enrollmentUrl } = options;
   const directory = await mkdtemp(join(tmpdir(), 'us-'));
   const pools = { main: join(directory, 'main'), buffer: join(directory, 'buffer') };
   for (const pool of Object.values(pools)) await mkdir(pool);
@@ -38,7 +40,7 @@ export async function startEnrollingAgent(options: EnrollingAgentOptions): Promi
     stateDirectory: join(directory, 'state'),
     pools: Object.entries(pools).map(([name, path]) => ({ name, directory: path })),
     api: { listen: `${host}:${apiPort}` },
-    mirror: { listen: `${host}:${mirrorPort}` },
+    mirror: { listen: `${mirrorHost}:${mirrorPort}` },
     nbd: { directory: join(directory, 'nbd') },
     attach: 'none',
     tls: {

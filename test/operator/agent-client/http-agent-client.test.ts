@@ -49,11 +49,13 @@ const noMounts: MountService = {
   unmount: async () => {},
 };
 
+const node = { node: 'node-a', mirrorAddress: '10.20.0.7:7072' };
+
 async function realApi() {
   const cluster = new SimulatedCluster({ 'node-a': ['main', 'buffer'] });
   const agent = cluster.agent('node-a');
   const volumes = serviceOf(agent);
-  const app = await createApi({ volumes, mounts: noMounts, version: '0', tls: undefined, log: silentLog });
+  const app = await createApi({ node, volumes, mounts: noMounts, version: '0', tls: undefined, log: silentLog });
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
   cleanups.push(() => app.close());
   return { agent, client: new HttpAgentClient({ node: 'node-a', url }) };
@@ -150,7 +152,7 @@ test('over TLS, an agent is believed only with the certificate of its node', asy
   const { agent } = await realApi();
   const certificate = await authority.issue({ role: 'node', name: 'node-a' });
   const tls = { ca: authority.ca, ...certificate };
-  const app = await createApi({ volumes: serviceOf(agent), mounts: noMounts, version: '0', tls, log: silentLog });
+  const app = await createApi({ node, volumes: serviceOf(agent), mounts: noMounts, version: '0', tls, log: silentLog });
   const url = (await app.listen({ host: '127.0.0.1', port: 0 })).replace('http:', 'https:');
   cleanups.push(() => app.close());
   const mine = { ca: authority.ca, ...(await authority.issue({ role: 'operator', name: 'operator' })) };

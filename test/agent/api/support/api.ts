@@ -38,10 +38,11 @@ afterEach(async () => {
 export async function startApi(
   options: { tls?: TlsMaterial; log?: Log; statistics?: StatisticsSource } = {},
 ): Promise<ApiUnderTest> {
+  const node = { node: 'node-a', mirrorAddress: '10.20.0.7:7072' };
   const volumes = new MemoryVolumes();
   const mounts = new MemoryMounts();
   const { tls, log = silentLog, statistics = async () => new Map() } = options;
-  const app = await createApi({ volumes, mounts, version: '1.2.3', tls, log, statistics });
+  const app = await createApi({ node, volumes, mounts, version: '1.2.3', tls, log, statistics });
   open.add(app);
   const port = Number(new URL(await app.listen({ host: '127.0.0.1', port: 0 })).port);
   return { app, port, volumes, mounts, request: (method, path, body) => send(port, method, path, body) };
