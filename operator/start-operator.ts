@@ -7,6 +7,7 @@ import { type Census, takeCensus } from './controllers/census.ts';
 import { ClusterCaches } from './controllers/cluster-caches.ts';
 import type { ControllerContext } from './controllers/controller-context.ts';
 import { EventRecorder } from './controllers/event-recorder.ts';
+import { GroupController } from './controllers/group-controller.ts';
 import { defaultIntervals, type Intervals } from './controllers/intervals.ts';
 import { noMetrics, type OperatorMetrics } from './controllers/metrics.ts';
 import { NodeLabelController } from './controllers/node-label-controller.ts';
@@ -93,6 +94,7 @@ function startQueues(context: ControllerContext, random: () => number, metrics: 
     pools: queue('node-pools', new NodePoolController(context)),
     volumes: queue('volumes', new VolumeController(context)),
     snapshots: queue('snapshots', snapshotController),
+    groups: queue('groups', new GroupController(context)),
     schedules: queue('schedules', new ScheduleController(context)),
     restores: queue('restores', new RestoreController(context)),
     bindings: queue('bindings', new BindingController(context)),

@@ -1,4 +1,5 @@
 import type { HoldRequest } from '../../agent/api/contract/filling.ts';
+import type { GroupHoldView } from '../../agent/api/contract/groups.ts';
 import type { NodeView } from '../../agent/api/contract/node.ts';
 import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
@@ -27,6 +28,10 @@ export interface AgentClient {
   putSnapshot(volume: string, snapshot: string, request: SnapshotRequestInput): Promise<SnapshotView>;
   /** Undefined if the agent does not know the snapshot, or its volume. */
   getSnapshot(volume: string, snapshot: string): Promise<SnapshotView | undefined>;
+  /** Holds the acknowledgements of writes for an attempt of a snapshot group, at the primary, up to a deadline. */
+  holdAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView>;
+  /** Lets them go, and says whether they were held until now. @throws NotFound (the attempt is not known there) */
+  releaseAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView>;
   /** Keeps a snapshot for the volume whose name the hold has. */
   putHold(volume: string, snapshot: string, hold: string, request: HoldRequest): Promise<SnapshotView>;
   /** One that is not there is no error. */

@@ -1,6 +1,7 @@
 import type { Agent } from 'node:http';
 import { z } from 'zod';
 import type { HoldRequest } from '../../agent/api/contract/filling.ts';
+import { type GroupHoldView, groupHoldViewSchema } from '../../agent/api/contract/groups.ts';
 import { type NodeView, nodeViewSchema } from '../../agent/api/contract/node.ts';
 import { problemSchema } from '../../agent/api/contract/problem.ts';
 import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
@@ -98,6 +99,16 @@ export class HttpAgentClient implements AgentClient {
   async getSnapshot(volume: string, snapshot: string): Promise<SnapshotView | undefined> {
     const answer = await this.#found(this.#request('GET', snapshotPath(volume, snapshot)));
     return answer === undefined ? undefined : this.#parse(snapshotViewSchema, answer);
+  }
+
+  async holdAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView> {
+    const path = routePath(routes.group, { volume, attempt });
+    return this.#parse(groupHoldViewSchema, await this.#request('PUT', path, {}));
+  }
+
+  async releaseAcknowledgements(volume: string, attempt: string): Promise<GroupHoldView> {
+    const path = routePath(routes.group, { volume, attempt });
+    return this.#parse(groupHoldViewSchema, await this.#request('DELETE', path));
   }
 
   async putHold(volume: string, snapshot: string, hold: string, request: HoldRequest): Promise<SnapshotView> {

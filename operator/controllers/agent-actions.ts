@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { GroupHoldView } from '../../agent/api/contract/groups.ts';
 import type { PrepareResult, SnapshotView } from '../../agent/api/contract/volumes.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
@@ -101,7 +102,7 @@ function toFailure(error: UnderstudyError): Failure {
 async function send(
   client: AgentClient,
   action: AgentAction,
-): Promise<{ readonly snapshot?: SnapshotView; readonly prepared?: PrepareResult }> {
+): Promise<{ readonly snapshot?: SnapshotView; readonly prepared?: PrepareResult; readonly group?: GroupHoldView }> {
   switch (action.type) {
     case 'put-volume':
       await client.putVolume(action.volume, action.spec);
@@ -125,6 +126,10 @@ async function send(
     case 'delete-hold':
       await client.deleteHold(action.volume, action.snapshot, action.hold);
       return {};
+    case 'hold-acknowledgements':
+      return { group: await client.holdAcknowledgements(action.volume, action.attempt) };
+    case 'release-acknowledgements':
+      return { group: await client.releaseAcknowledgements(action.volume, action.attempt) };
     case 'delete-snapshot':
       await client.deleteSnapshot(action.volume, action.snapshot);
       return {};

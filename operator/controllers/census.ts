@@ -20,12 +20,13 @@ export const emptyCensus: Census = { objects: [], volumes: [] };
 
 type Conditioned = KubeObject & { readonly status?: { readonly conditions?: readonly Condition[] | undefined } };
 
-export function takeCensus({ pools, volumes, mirrors, snapshots, schedules, restores }: ClusterCaches): Census {
+export function takeCensus({ pools, volumes, mirrors, snapshots, groups, schedules, restores }: ClusterCaches): Census {
   const kinds: readonly (readonly [string, readonly Conditioned[]])[] = [
     ['NodePool', pools.list()],
     ['PrimaryVolume', volumes.list()],
     ['StandbyMirror', mirrors.list()],
     ['Snapshot', snapshots.list()],
+    ['SnapshotGroup', groups.list()],
     ['SnapshotSchedule', schedules.list()],
     ['SnapshotRestore', restores.list()],
   ];

@@ -9,6 +9,7 @@ import { type NodePool, nodePools } from '../resources/node-pool.ts';
 import { type PrimaryVolume, primaryVolumes } from '../resources/primary-volume.ts';
 import type { Resource } from '../resources/resource.ts';
 import { type Snapshot, snapshots } from '../resources/snapshot.ts';
+import { type SnapshotGroup, snapshotGroups } from '../resources/snapshot-group.ts';
 import { type SnapshotRestore, snapshotRestores } from '../resources/snapshot-restore.ts';
 import { type SnapshotSchedule, snapshotSchedules } from '../resources/snapshot-schedule.ts';
 import { type StandbyMirror, standbyMirrors } from '../resources/standby-mirror.ts';
@@ -29,6 +30,7 @@ export class ClusterCaches {
   readonly volumes: ResourceCache<PrimaryVolume>;
   readonly mirrors: ResourceCache<StandbyMirror>;
   readonly snapshots: ResourceCache<Snapshot>;
+  readonly groups: ResourceCache<SnapshotGroup>;
   readonly schedules: ResourceCache<SnapshotSchedule>;
   readonly restores: ResourceCache<SnapshotRestore>;
   /** Those that were made of our objects. */
@@ -52,6 +54,7 @@ export class ClusterCaches {
     this.volumes = follow(primaryVolumes);
     this.mirrors = follow(standbyMirrors);
     this.snapshots = follow(snapshots);
+    this.groups = follow(snapshotGroups);
     this.schedules = follow(snapshotSchedules);
     this.restores = follow(snapshotRestores);
     this.persistentVolumes = follow(persistentVolumes, { labelSelector: ownerUidLabel });
@@ -61,7 +64,7 @@ export class ClusterCaches {
 
   /**
    * Resolves when what the others depend on has been listed. Nodes are not waited for, their labels are all that is used of
-   * them; nor schedules and restores, so that in a cluster that does not have these kinds yet everything
+   * them; nor groups, schedules and restores, so that in a cluster that does not have these kinds yet everything
    * else works.
    */
   async synced(): Promise<void> {
@@ -106,6 +109,8 @@ export class ClusterCaches {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#needed(), this.nodes, this.schedules, this.restores].map((cache) => cache.stop()));
+    await Promise.all(
+      [...this.#needed(), this.nodes, this.groups, this.schedules, this.restores].map((cache) => cache.stop()),
+    );
   }
 }

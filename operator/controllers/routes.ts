@@ -8,6 +8,7 @@ import type { Snapshot } from '../resources/snapshot.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { routeClaims } from './claim-routes.ts';
 import type { ClusterCaches } from './cluster-caches.ts';
+import { routeGroups } from './group-routes.ts';
 import type { Queues } from './queues.ts';
 import { routeRestores } from './restore-routes.ts';
 import { routeSchedules } from './schedule-routes.ts';
@@ -28,6 +29,7 @@ export function routeChanges(caches: ClusterCaches, queues: Queues): void {
   caches.mirrors.onChange((before, after) => routeMirror(caches, queues, before, after));
   caches.snapshots.onChange((before, after) => routeSnapshot(caches, queues, before, after));
   routeClaims(caches, queues);
+  routeGroups(caches, queues);
   routeSchedules(caches, queues);
   routeRestores(caches, queues);
 }

@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { validate } from '../../common/validation.ts';
 import type { Outcome } from '../planning/actions.ts';
+import { isOfAttempt } from '../planning/group-members.ts';
 import { openAttempt } from '../planning/plan-hooks.ts';
 import { planSnapshot, type SnapshotPlan } from '../planning/plan-snapshot.ts';
-import type { SnapshotWorld } from '../planning/snapshot-world.ts';
+import type { GroupFact, SnapshotWorld } from '../planning/snapshot-world.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { keyOf, parseKeyText } from '../resources/kube-object.ts';
 import type { PrimaryVolume } from '../resources/primary-volume.ts';
 import { type Snapshot, type SnapshotSpec, type SnapshotStatus, snapshots } from '../resources/snapshot.ts';
+import { snapshotGroups } from '../resources/snapshot-group.ts';
 import type { SnapshotHooks } from '../resources/snapshot-hooks.ts';
 import type { StandbyMirror } from '../resources/standby-mirror.ts';
 import { anyFailed, notDoneYet, recordOutcome } from './agent-actions.ts';
@@ -90,7 +92,8 @@ export class SnapshotController {
     const { clock } = this.#context;
     const { mirror, volume } = this.#source(snapshot);
     const nowMs = clock.wallTimeMs();
-    const sources = { now: kubeTime(nowMs), nowMs, snapshot, mirror, volume, outcomes };
+    const group = this.#groupOf(snapshot);
+    const sources = { now: kubeTime(nowMs), nowMs, snapshot, mirror, volume, outcomes, group };
     const claim = await this.#bindings.of({ kind: 'Snapshot', object: snapshot });
     const hookFacts = hooks && (await this.#hooks.facts(snapshot, hooks));
     return { ...sources, claim, hooks: hookFacts, ...(await this.#look(snapshot)) };
@@ -107,9 +110,21 @@ export class SnapshotController {
       return { ...nothing, requested: await actions.observeSnapshot(requestedFrom, volume, name) };
     }
     const holder = takenAt === undefined ? await actions.observe(node, volume) : undefined;
-    // After an attempt with hooks it may be there although nobody knows.
-    if (takenAt === undefined && snapshot.status?.hooks === undefined) return { ...nothing, holder };
+    // After an attempt with hooks, or of a group, it may be there although nobody knows.
+    const isAttempted = snapshot.status?.hooks !== undefined || this.#groupOf(snapshot)?.attempt !== undefined;
+    if (takenAt === undefined && !isAttempted) return { ...nothing, holder };
     return { ...nothing, holder, held: await actions.observeSnapshot(node, volume, name) };
+  }
+
+  /** A group that is gone has no attempt. */
+  #groupOf({ metadata }: Snapshot): GroupFact | undefined {
+    const owner = metadata.ownerReferences?.find(({ kind }) => kind === snapshotGroups.kind);
+    if (owner === undefined) return undefined;
+    const group = this.#context.caches.groups.get({ namespace: metadata.namespace ?? '', name: owner.name });
+    const isOwn = group?.metadata.uid === owner.uid && isOfAttempt({ metadata }, group.status?.attempts);
+    const { attempt, endedAt, problem } = (isOwn && group.status) || {};
+    const isSent = endedAt !== undefined && problem === undefined;
+    return { name: owner.name, ...(isSent ? { attempt } : {}) };
   }
 
   #source(snapshot: Snapshot): { mirror: StandbyMirror | undefined; volume: PrimaryVolume | undefined } {

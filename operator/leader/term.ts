@@ -77,6 +77,8 @@ function clientWithin(term: Term, client: AgentClient): AgentClient {
     putVolume: (volume, spec) => change(() => client.putVolume(volume, spec)),
     deleteVolume: (volume) => change(() => client.deleteVolume(volume)),
     prepare: (volume, epoch) => change(() => client.prepare(volume, epoch)),
+    holdAcknowledgements: (volume, attempt) => change(() => client.holdAcknowledgements(volume, attempt)),
+    releaseAcknowledgements: (volume, attempt) => change(() => client.releaseAcknowledgements(volume, attempt)),
     putHold: (volume, snapshot, hold, request) => change(() => client.putHold(volume, snapshot, hold, request)),
     deleteHold: (volume, snapshot, hold) => change(() => client.deleteHold(volume, snapshot, hold)),
     putRestore: (volume, request) => change(() => client.putRestore(volume, request)),

@@ -1,3 +1,4 @@
+import type { GroupHoldView } from '../../agent/api/contract/groups.ts';
 import type { RestoreRequestInput } from '../../agent/api/contract/restore.ts';
 import type { SnapshotRequestInput } from '../../agent/api/contract/snapshots.ts';
 import type { PrepareResult, SnapshotView, VolumeSpecInput, VolumeView } from '../../agent/api/contract/volumes.ts';
@@ -32,6 +33,13 @@ export type AgentAction =
       readonly hold: string;
       readonly reader: string;
     }
+  /** For an attempt of a snapshot group, at the primary: what is written there is not acknowledged, or is again. */
+  | {
+      readonly type: 'hold-acknowledgements' | 'release-acknowledgements';
+      readonly node: string;
+      readonly volume: string;
+      readonly attempt: string;
+    }
   | { readonly type: 'delete-snapshot'; readonly node: string; readonly volume: string; readonly snapshot: string };
 
 /** Why an action did not succeed. */
@@ -51,6 +59,7 @@ export type Outcome =
       readonly action: AgentAction;
       readonly snapshot?: SnapshotView;
       readonly prepared?: PrepareResult;
+      readonly group?: GroupHoldView;
     }
   | { readonly ok: false; readonly action: AgentAction; readonly failure: Failure };
 

@@ -8,7 +8,7 @@ import { acceptedPart, describeViolations, validateSpec } from '../resources/val
 import { type AgentAction, actionKey, type Failure, failureOf } from './actions.ts';
 import { claimFindings, claimStatus, standingClaimReasons } from './claim-status.ts';
 import { failureReason, notReady, notReadyAfter, unseen } from './findings.ts';
-import { givenUpFinding, hooksFailedReason, skippedReason } from './given-up.ts';
+import { givenUpFinding, groupBrokenReason, hooksFailedReason, skippedReason } from './given-up.ts';
 import { type Blocker, blockedFinding, isAbandoned, isDeleting, isHeld, type ObjectPlan } from './object-plan.ts';
 import {
   complete,
@@ -21,7 +21,7 @@ import {
   withdraw,
 } from './plan-hooks.ts';
 import { locateSource, type SnapshotPlace } from './snapshot-source.ts';
-import { agentSnapshotName, type SnapshotWorld } from './snapshot-world.ts';
+import { agentSnapshotName, type GroupFact, type SnapshotWorld } from './snapshot-world.ts';
 import { isInStaleCopy } from './stale-copies.ts';
 
 export interface SnapshotPlan extends ObjectPlan<SnapshotStatus> {
@@ -68,6 +68,7 @@ function planRequest(world: SnapshotWorld, spec: SnapshotSpec, place: SnapshotPl
   const status = { ...where, ...kept, accepted: acceptedPart(snapshots, spec) };
   const recorded = isHeld(snapshot) && sameWhere(snapshot.status, where);
   if (!recorded) return live(world, status, [notReady('Pending', `it is being requested from node ${requestedFrom}`)]);
+  if (world.group !== undefined) return planMember(world, world.group, spec, place, status);
   const isOpen = openAttempt(status) !== undefined;
   const givenUp = givenUpFinding(snapshot);
   if (givenUp !== undefined && !isOpen) return live(world, status, [givenUp]);
@@ -81,6 +82,26 @@ function planRequest(world: SnapshotWorld, spec: SnapshotSpec, place: SnapshotPl
     ? planPut(world, spec, place, { ...status, hooks: step.hooks })
     : hookPlan(world, status, step, notReady('Pending', 'its hooks are being run'));
 }
+
+/** Its barrier is sent by its group; here it is only asked what became of it. */
+function planMember(
+  world: SnapshotWorld,
+  group: GroupFact,
+  spec: SnapshotSpec,
+  place: SnapshotPlace & { ok: true },
+  status: SnapshotStatus,
+): SnapshotPlan {
+  const { held } = world;
+  if (group.attempt === undefined) {
+    const message = `it is taken together with the others of SnapshotGroup ${group.name}`;
+    return live(world, status, [notReady(waitingForGroupReason, message)]);
+  }
+  if (held?.kind === 'present' && held.view.state !== 'Waiting')
+    return described(world, { ...status, ...measured(held.view) }, held.view, spec);
+  return planPut(world, spec, place, status);
+}
+
+const waitingForGroupReason = 'WaitingForGroup';
 
 /** A mirror that would only refuse is no reason to hold applications. An asynchronous one is never InSync. */
 function isInSync({ mirror }: SnapshotWorld): boolean {
@@ -118,7 +139,7 @@ function planPut(
     node: place.requestedFrom,
     volume: place.volume,
     snapshot: agentSnapshotName(world.snapshot),
-    request: toRequest(spec, place.mirror, session?.attempt),
+    request: toRequest(spec, place.mirror, session?.attempt, world.group?.attempt),
   };
   const outcome = world.outcomes.get(actionKey(action));
   if (outcome === undefined)
@@ -149,7 +170,12 @@ function sameWhere(status: SnapshotStatus | undefined, where: SnapshotStatus): b
   );
 }
 
-function toRequest(spec: SnapshotSpec, mirror: string | undefined, hooks: string | undefined): SnapshotRequestInput {
+function toRequest(
+  spec: SnapshotSpec,
+  mirror: string | undefined,
+  hooks: string | undefined,
+  group: string | undefined,
+): SnapshotRequestInput {
   const { lull, freeze } = spec.consistency;
   return {
     ...(mirror === undefined ? {} : { mirror }),
@@ -165,6 +191,7 @@ function toRequest(spec: SnapshotSpec, mirror: string | undefined, hooks: string
         }),
     ...(freeze === undefined ? {} : { freeze: { timeoutMs: parseDurationMs(freeze.timeout) } }),
     ...(hooks === undefined ? {} : { hooks }),
+    ...(group === undefined ? {} : { group }),
   };
 }
 
@@ -175,6 +202,8 @@ function refusal(
   place: SnapshotPlace & { ok: true },
   spec: SnapshotSpec,
 ): Finding {
+  // A barrier of its own would not be of the moment of the others.
+  if (failure.answered && world.group !== undefined) return notReady(groupBrokenReason, failure.message);
   // Nothing but a lull that did not come is answered so.
   if (failure.answered && failure.code === 'Timeout' && spec.consistency.lull?.onTimeout === 'Skip')
     return notReady(skippedReason, `${failure.message}; it is not tried again`);
@@ -284,6 +313,8 @@ function live(world: SnapshotWorld, measured: SnapshotStatus, stated: readonly F
 /** Reasons that only a change of an object, or nothing, can end. */
 const standing: readonly string[] = [
   'Invalid',
+  waitingForGroupReason,
+  groupBrokenReason,
   'Invalidated',
   'Lost',
   'LostWithNode',

@@ -25,8 +25,10 @@ interface Obstacle {
   readonly message: string;
 }
 
+type Sources = Pick<SnapshotWorld, 'mirror' | 'volume'>;
+
 /** Where a snapshot has to be requested, and where it will be. */
-export function locateSource(world: SnapshotWorld, spec: SnapshotSpec): SnapshotPlace {
+export function locateSource(world: Sources, spec: Pick<SnapshotSpec, 'source'>): SnapshotPlace {
   return spec.source.mirror === undefined
     ? onVolume(world.volume, spec.source.volume ?? '')
     : onMirror(world, spec.source.mirror);
@@ -46,7 +48,7 @@ function onVolume(volume: PrimaryVolume | undefined, name: string): SnapshotPlac
   return { ok: true, node, requestedFrom: node, volume: agentVolumeName(volume), copy, mirror: undefined };
 }
 
-function onMirror(world: SnapshotWorld, name: string): SnapshotPlace {
+function onMirror(world: Sources, name: string): SnapshotPlace {
   const { mirror, volume } = world;
   if (mirror === undefined) return missing('StandbyMirror', name);
   if (isDeleting(mirror)) return obstacle('SourceDeleting', `StandbyMirror ${name} is being deleted`);

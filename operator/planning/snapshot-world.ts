@@ -25,8 +25,16 @@ export interface SnapshotWorld {
   readonly outcomes: Outcomes;
   /** Of a snapshot with hooks that is not there yet, or has an open attempt. */
   readonly hooks?: HookFacts | undefined;
+  /** Of a Snapshot that a SnapshotGroup made. */
+  readonly group?: GroupFact | undefined;
   /** How its claim stands. */
   readonly claim?: BindingFact;
+}
+
+export interface GroupFact {
+  readonly name: string;
+  /** Its attempt at the agents, once all barriers of it are sent and no acknowledgement was let go before. */
+  readonly attempt?: string | undefined;
 }
 
 export type HeldSnapshot =

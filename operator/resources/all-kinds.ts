@@ -5,6 +5,7 @@ import { primaryVolumes } from './primary-volume.ts';
 import type { CustomResource, Resource } from './resource.ts';
 import { apiVersionOf } from './resource.ts';
 import { snapshots } from './snapshot.ts';
+import { snapshotGroups } from './snapshot-group.ts';
 import { snapshotRestores } from './snapshot-restore.ts';
 import { snapshotSchedules } from './snapshot-schedule.ts';
 import { standbyMirrors } from './standby-mirror.ts';
@@ -28,6 +29,7 @@ export const customResources: readonly AnyCustomResource[] = [
   primaryVolumes,
   standbyMirrors,
   snapshots,
+  snapshotGroups,
   snapshotSchedules,
   snapshotRestores,
 ];

@@ -69,12 +69,17 @@ export function nodeNameField(description: string) {
 /** Bounded, because the API server estimates what a CEL rule on it may cost. */
 const maxLabels = 16;
 
-export function nodeSelectorField(description: string) {
+/** All of these labels: at least one. */
+export function matchLabelsField(description: string) {
   return z
     .record(z.string().max(317), z.string().max(63))
     .refine((labels) => Object.keys(labels).length > 0, 'expected at least one label')
     .refine((labels) => Object.keys(labels).length <= maxLabels, `expected at most ${maxLabels} labels`)
     .meta({ description, minProperties: 1, maxProperties: maxLabels });
+}
+
+export function nodeSelectorField(description: string) {
+  return matchLabelsField(description);
 }
 
 export const bufferField = z.object({

@@ -42,3 +42,9 @@ export const keepAnnotation = `${group}/keep`;
 
 /** On the Snapshot of what was there before a restore: the uid of the SnapshotRestore. */
 export const restoreUidLabel = `${group}/restore-uid`;
+
+/** On a Snapshot that a SnapshotGroup made: the uid of that, by which it knows its own, and its name, for people to select by. */
+export const groupUidLabel = `${group}/group-uid`;
+export const groupLabel = `${group}/group`;
+/** On such a Snapshot: which attempt it was made for. */
+export const groupAttemptAnnotation = `${group}/group-attempt`;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { parseDurationMs } from './duration.ts';
-import { durationField } from './fields.ts';
+import { durationField, matchLabelsField } from './fields.ts';
 
 /** Commands around the barrier of a snapshot, in the pods of the application: see docs/consistency.md. */
 
@@ -11,11 +11,7 @@ const maxHooks = 16;
 const hookFields = {
   podSelector: z
     .object({
-      matchLabels: z
-        .record(z.string().max(317), z.string().max(63))
-        .refine((labels) => Object.keys(labels).length > 0, 'expected at least one label')
-        .refine((labels) => Object.keys(labels).length <= 16, 'expected at most 16 labels')
-        .meta({ description: 'All of these labels.', minProperties: 1, maxProperties: 16 }),
+      matchLabels: matchLabelsField('All of these labels.'),
     })
     .meta({ description: 'In which running pods of this namespace.' }),
   container: z

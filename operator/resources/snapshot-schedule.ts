@@ -13,16 +13,16 @@ import { snapshotConsistencySchema, snapshotSourceSchema } from './snapshot.ts';
 const labelValue = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 const maxLabels = 16;
 
+/** Labels that are put on Snapshots which are made. */
+export const snapshotLabelsField = z
+  .record(z.string().max(317), z.string().regex(labelValue, 'expected the value of a label'))
+  .refine((labels) => Object.keys(labels).length <= maxLabels, `expected at most ${maxLabels} labels`)
+  .refine((labels) => !Object.keys(labels).some((name) => name.startsWith(`${group}/`)), `expected no ${group}/ labels`)
+  .optional()
+  .meta({ description: 'Labels of the Snapshots, besides those of the operator.', maxProperties: maxLabels });
+
 const templateSchema = z.object({
-  labels: z
-    .record(z.string().max(317), z.string().regex(labelValue, 'expected the value of a label'))
-    .refine((labels) => Object.keys(labels).length <= maxLabels, `expected at most ${maxLabels} labels`)
-    .refine(
-      (labels) => !Object.keys(labels).some((name) => name.startsWith(`${group}/`)),
-      `expected no ${group}/ labels`,
-    )
-    .optional()
-    .meta({ description: 'Labels of the Snapshots, besides those of the schedule.', maxProperties: maxLabels }),
+  labels: snapshotLabelsField,
   source: snapshotSourceSchema.meta({ description: 'What the snapshots are taken of.' }),
   consistency: snapshotConsistencySchema
     .prefault({})

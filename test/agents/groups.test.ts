@@ -3,11 +3,11 @@ import type { GroupHoldView } from '../../agent/api/contract/groups.ts';
 import type { VolumeView } from '../../agent/api/contract/volumes.ts';
 import type { AgentProcess } from '../kubernetes/support/agent-process.ts';
 import { NbdTestClient } from '../support/nbd-client.ts';
+import { OrderedWriter, readNumber } from '../support/ordered-writer.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { call, expectOk, put, TwoAgents } from './cluster.ts';
 
 const sizeBytes = 4 * 1024 * 1024;
-const blockBytes = 4096;
 
 /** A volume with its primary on one node and its standby, with the buffer, on the other. */
 interface Member {
@@ -45,47 +45,7 @@ async function open({ volume, primary }: Member): Promise<NbdTestClient> {
   return await NbdTestClient.connect((await view({ volume, primary })).nbd, { exportName: volume });
 }
 
-/** Writes n to the data, then n to the log, then n + 1 to the data: each when the one before is acknowledged. */
-class Application {
-  /** Writes that were acknowledged, to both together. */
-  acknowledged = 0;
-  #going = true;
-  readonly #ended: Promise<void>;
-
-  constructor(volumes: readonly [NbdTestClient, NbdTestClient]) {
-    this.#ended = this.#run(volumes);
-  }
-
-  static async start(): Promise<Application> {
-    return new Application([await open(data), await open(log)]);
-  }
-
-  /** Waits until it has got that much further, or cannot. */
-  async advances(writes: number, timeoutMs = 20_000): Promise<boolean> {
-    const until = this.acknowledged + writes;
-    return await waitFor(() => this.acknowledged >= until, { timeoutMs }).then(
-      () => true,
-      () => false,
-    );
-  }
-
-  async stop(): Promise<void> {
-    this.#going = false;
-    await this.#ended;
-  }
-
-  async #run(volumes: readonly [NbdTestClient, NbdTestClient]): Promise<void> {
-    const block = Buffer.alloc(blockBytes);
-    for (let number = 1; this.#going; number += 1) {
-      block.writeUInt32BE(number);
-      for (const volume of volumes) {
-        await volume.write(0, block);
-        this.acknowledged += 1;
-      }
-    }
-    for (const volume of volumes) volume.close();
-  }
-}
+const startWriter = async () => new OrderedWriter([await open(data), await open(log)]);
 
 const hold = ({ volume, primary }: Member, attempt: string, deadlineMs = 5_000) =>
   put<GroupHoldView>(primary, `/v1/volumes/${volume}/groups/${attempt}`, { deadlineMs });
@@ -104,7 +64,7 @@ async function numberIn({ volume, standby }: Member, snapshot: string): Promise<
     timeoutMs: 20_000,
   });
   try {
-    return (await reader.read(0, blockBytes)).readUInt32BE();
+    return await readNumber(reader);
   } finally {
     reader.close();
   }
@@ -115,34 +75,34 @@ async function lead(snapshot: string): Promise<number> {
   return (await numberIn(log, snapshot)) - (await numberIn(data, snapshot));
 }
 
-test('without holding, an application that goes on between two barriers is seen in an order that never was', async () => {
-  const application = await Application.start();
-  await application.advances(10);
+test('without holding, a writer that goes on between two barriers is seen in an order that never was', async () => {
+  const writer = await startWriter();
+  await writer.advances(10);
   expectOk(await barrier(data, 'torn', {}));
-  expect(await application.advances(10)).toBe(true);
+  expect(await writer.advances(10)).toBe(true);
   expectOk(await barrier(log, 'torn', {}));
-  await application.stop();
+  await writer.stop();
   expect(await lead('torn')).toBeGreaterThan(0);
 });
 
 test('snapshots of a group hold a prefix of what was written to two volumes on two nodes', async () => {
-  const application = await Application.start();
+  const writer = await startWriter();
   const leads: number[] = [];
   for (let index = 0; index < 20; index += 1) {
     const attempt = `group-${index}`;
     const members = index % 2 === 0 ? [data, log] : [log, data];
-    await application.advances(1 + (index % 7));
+    await writer.advances(1 + (index % 7));
     for (const member of members) expectOk(await hold(member, attempt));
     const [first, second] = members as [Member, Member];
     expectOk(await barrier(first, attempt, { group: attempt }));
     // It gets on by one write at most: that of before the hold.
-    if (index < 2) expect(await application.advances(2, 200)).toBe(false);
+    if (index < 2) expect(await writer.advances(2, 200)).toBe(false);
     expectOk(await barrier(second, attempt, { group: attempt }));
     for (const member of members) expect((await release(member, attempt)).body).toMatchObject({ state: 'Released' });
     leads.push(await lead(attempt));
   }
-  expect(await application.advances(10)).toBe(true);
-  await application.stop();
+  expect(await writer.advances(10)).toBe(true);
+  await writer.stop();
   expect(leads.filter((each) => each !== 0 && each !== -1)).toEqual([]);
 });
 
@@ -162,8 +122,8 @@ test('an agent that is killed in the middle of a hold knows nothing of it afterw
   expect((await release(data, 'killed')).status).toBe(404);
   expect((await barrier(data, 'killed', { group: 'killed' })).status).toBe(409);
   // The other one lets go by itself.
-  const application = await Application.start();
-  expect(await application.advances(10)).toBe(true);
-  await application.stop();
+  const writer = await startWriter();
+  expect(await writer.advances(10)).toBe(true);
+  await writer.stop();
   expect((await release(log, 'killed')).body).toMatchObject({ state: 'Void' });
 });

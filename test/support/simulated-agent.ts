@@ -1,3 +1,4 @@
+import type { GroupHoldView } from '../../agent/api/contract/groups.ts';
 import type { NodeView } from '../../agent/api/contract/node.ts';
 import { type RestoreRequestInput, restoreRequestSchema } from '../../agent/api/contract/restore.ts';
 import { type SnapshotRequestInput, snapshotRequestSchema } from '../../agent/api/contract/snapshots.ts';
@@ -28,6 +29,8 @@ type Call =
   | 'deleteVolume'
   | 'prepare'
   | 'putSnapshot'
+  | 'holdAcknowledgements'
+  | 'releaseAcknowledgements'
   | 'putRestore'
   | 'giveUpRestore'
   | 'putHold'
@@ -52,6 +55,8 @@ interface SimulatedVolume {
   restore?: NonNullable<VolumeView['restore']>;
   /** Of a volume with a source: what it says about it. */
   filling?: NonNullable<VolumeView['filling']>;
+  /** The last attempt of a group for which its acknowledgements were held. */
+  group?: GroupHoldView;
   /** Holds on its snapshots: the snapshot by the name of the hold. */
   readonly holds: Map<string, string>;
 }
@@ -235,6 +240,8 @@ export class SimulatedAgent implements AgentClient {
       const holder = request.mirror === undefined ? volume : this.#standby(name, volume, request.mirror);
       const taken = holder.snapshots.get(snapshot);
       if (taken !== undefined) return taken;
+      const isHeld = volume.group?.state === 'Holding' && volume.group.attempt === request.group;
+      if (request.group !== undefined && !isHeld) throw refusal('Conflict', `nothing is held for ${request.group}`);
       if (request.lull !== undefined && this.#cluster.busy) {
         volume.waiting.set(snapshot, request.mirror);
         return waitingView(snapshot);
@@ -242,6 +249,31 @@ export class SimulatedAgent implements AgentClient {
       volume.waiting.delete(snapshot);
       return this.#take(holder, snapshot, request.freeze === undefined ? 'crash' : 'filesystem', request.hooks);
     });
+  }
+
+  async holdAcknowledgements(name: string, attempt: string): Promise<GroupHoldView> {
+    this.changes.push({ call: 'holdAcknowledgements', name: attempt });
+    return this.#call('holdAcknowledgements', () => {
+      const volume = this.#known(name);
+      volume.group = { attempt, state: 'Holding', heldMs: 0 };
+      return volume.group;
+    });
+  }
+
+  async releaseAcknowledgements(name: string, attempt: string): Promise<GroupHoldView> {
+    this.changes.push({ call: 'releaseAcknowledgements', name: attempt });
+    return this.#call('releaseAcknowledgements', () => {
+      const volume = this.#known(name);
+      if (volume.group?.attempt !== attempt) throw refusal('NotFound', `no attempt ${attempt}`);
+      if (volume.group.state === 'Holding') volume.group = { attempt, state: 'Released', heldMs: 3 };
+      return volume.group;
+    });
+  }
+
+  /** The deadline of what is held here has come. */
+  letGo(name: string): void {
+    const volume = this.volume(name);
+    if (volume.group) volume.group = { ...volume.group, state: 'Void', reason: 'the deadline' };
   }
 
   async getSnapshot(name: string, snapshot: string): Promise<SnapshotView | undefined> {

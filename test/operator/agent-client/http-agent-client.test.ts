@@ -31,8 +31,8 @@ function serviceOf(agent: SimulatedAgent): VolumeService {
     giveUpRestore: (name) => agent.giveUpRestore(name),
     verify: async () => Promise.reject(missing('verification')),
     stopVerification: async () => undefined,
-    holdAcknowledgements: async () => Promise.reject(missing('group')),
-    releaseAcknowledgements: async () => Promise.reject(missing('group')),
+    holdAcknowledgements: (name, attempt) => agent.holdAcknowledgements(name, attempt),
+    releaseAcknowledgements: (name, attempt) => agent.releaseAcknowledgements(name, attempt),
     putSnapshot: (name, snapshot, request) => agent.putSnapshot(name, snapshot, request),
     getSnapshot: async (name, snapshot) =>
       (await agent.getSnapshot(name, snapshot)) ?? Promise.reject(missing(snapshot)),
