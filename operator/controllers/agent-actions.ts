@@ -33,6 +33,7 @@ export class AgentActions {
     const { type, node, volume } = action;
     try {
       const client = this.#client(node);
+      this.#log.debug({ node, volume }, `${type} begins`);
       const answer = await send(client, action);
       this.#log.info({ node, volume, ...('snapshot' in action ? { snapshot: action.snapshot } : {}) }, `${type} done`);
       this.#metrics.acted(type, 'done');
@@ -45,11 +46,18 @@ export class AgentActions {
     }
   }
 
+  /**
+   * Agents that do not answer are added to `silent`, and whoever is in it is not asked: a promotion is several looks one after
+   * the other, and each would wait until the agent of the node that is gone has not answered again.
+   */
   async observeAll(
     copies: readonly { readonly node: string; readonly volume: string }[],
+    silent: Map<string, Observation>,
   ): Promise<ReadonlyMap<string, Observation>> {
     const seen = copies.map(async ({ node, volume }) => {
-      return [observationKey(node, volume), await this.observe(node, volume)] as const;
+      const observation = silent.get(node) ?? (await this.observe(node, volume));
+      if (observation.kind === 'unreachable') silent.set(node, observation);
+      return [observationKey(node, volume), observation] as const;
     });
     return new Map(await Promise.all(seen));
   }

@@ -1,5 +1,5 @@
 import type { AgentDirectory } from '../agent-client/agent-client.ts';
-import type { Outcome } from '../planning/actions.ts';
+import type { Observation, Outcome } from '../planning/actions.ts';
 import type { BindingFact } from '../planning/binding-fact.ts';
 import { planVolume, type VolumePlan } from '../planning/plan-volume.ts';
 import { copiesToObserve, type VolumeSource, type VolumeWorld } from '../planning/volume-world.ts';
@@ -50,8 +50,9 @@ export class VolumeController {
    */
   async reconcile(key: string): Promise<Result> {
     const outcomes = new Map<string, Outcome>();
+    const silent = new Map<string, Observation>();
     for (let round = 0; round < maxRounds; round += 1) {
-      const world = await this.#observe(parseKeyText(key), outcomes);
+      const world = await this.#observe(parseKeyText(key), outcomes, silent);
       if (world.volume === undefined && world.mirrors.length === 0) return { type: 'done' };
       const plan = planVolume(world);
       if (await this.#hold(world, plan)) continue;
@@ -72,10 +73,14 @@ export class VolumeController {
     return { type: 'again', afterMs: plan.watchful ? watchfulMs : idleMs };
   }
 
-  async #observe(key: ObjectKey, outcomes: ReadonlyMap<string, Outcome>): Promise<VolumeWorld> {
+  async #observe(
+    key: ObjectKey,
+    outcomes: ReadonlyMap<string, Outcome>,
+    silent: Map<string, Observation>,
+  ): Promise<VolumeWorld> {
     const volume = this.#caches.volumes.get(key);
     const mirrors = this.#mirrorsOf(key);
-    const observations = await this.#actions.observeAll(copiesToObserve(volume, mirrors));
+    const observations = await this.#actions.observeAll(copiesToObserve(volume, mirrors), silent);
     return {
       now: kubeTime(this.#context.clock.wallTimeMs()),
       key,
