@@ -49,7 +49,7 @@ async function mount(options: { format?: boolean } = {}): Promise<void> {
 }
 
 async function startDatabase(): Promise<void> {
-  database.removeForeignLock();
+  await database.removeForeignLock();
   await database.start();
 }
 
@@ -76,7 +76,7 @@ async function killAndRestart(victim: Victim): Promise<void> {
 test.skipIf(impossible !== undefined)(
   `agents are killed again and again under a database: every acknowledged transaction is there (${impossible ?? 'PostgreSQL on ext4'})`,
   async () => {
-    database.initialise();
+    await database.initialise();
     await database.start();
     const client = await database.connect();
     await createSeats(client, plan);

@@ -1,20 +1,14 @@
 import type { ChildProcess } from 'node:child_process';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  appendFileSync,
-  chownSync,
-  closeSync,
-  existsSync,
-  globSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-} from 'node:fs';
+import { chownSync, closeSync, existsSync, globSync, openSync, readFileSync } from 'node:fs';
+import { appendFile, chown, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { waitFor } from './wait-for.ts';
+
+const run = promisify(execFile);
 
 /**
  * Durable settings, and caches smaller than the data so that pages go to the disk all the time. Frequent
@@ -76,24 +70,23 @@ export class PostgresServer {
     this.#binaries = binaries;
   }
 
-  /** Makes a new database with page checksums. */
-  initialise(): void {
+  /** Makes a new database with page checksums. Blocks nothing: a relay in this process may be part of what the data is written to. */
+  async initialise(): Promise<void> {
     const { dataDirectory } = this.options;
-    mkdirSync(dataDirectory, { mode: 0o700 });
-    if (this.#user) chownSync(dataDirectory, this.#user.uid, this.#user.gid);
+    await mkdir(dataDirectory, { mode: 0o700 });
+    if (this.#user) await chown(dataDirectory, this.#user.uid, this.#user.gid);
     const flags = ['--auth=trust', '--username=postgres', '--data-checksums', '--locale=C', '--encoding=UTF8'];
-    execFileSync(join(this.#binaries, 'initdb'), [...flags, '--pgdata', dataDirectory], {
+    await run(join(this.#binaries, 'initdb'), [...flags, '--pgdata', dataDirectory], {
       ...this.#user,
       cwd: '/',
-      stdio: 'pipe',
     });
     // Synced, as initdb syncs everything it writes: after a power cut, what ext4 had appended without it may be zeroes.
-    appendFileSync(join(dataDirectory, 'postgresql.conf'), configuration, { flush: true });
+    await appendFile(join(dataDirectory, 'postgresql.conf'), configuration, { flush: true });
   }
 
   /** Before a copy of another server's data directory is started: that server's lock file came with it. */
-  removeForeignLock(): void {
-    rmSync(join(this.options.dataDirectory, 'postmaster.pid'), { force: true });
+  async removeForeignLock(): Promise<void> {
+    await rm(join(this.options.dataDirectory, 'postmaster.pid'), { force: true });
   }
 
   /**

@@ -1,17 +1,28 @@
 import net from 'node:net';
 
-/** A TCP relay in front of a port, whose speed can be limited, and which can be cut. */
+export type Direction = 'towards' | 'back';
+
+/**
+ * A TCP relay in front of a port, whose speed can be limited, and which can be cut: with its connections, or silently and in
+ * one direction only. What is on its way then is kept, and arrives when the link is mended, however late; nobody can connect
+ * meanwhile, since that takes both directions.
+ */
 export class SlowLink {
   readonly #server: net.Server;
   readonly #pairs = new Set<net.Socket>();
   bytesPerSecond = Number.POSITIVE_INFINITY;
   isCut = false;
+  readonly #near = new Set<net.Socket>();
+  readonly #far = new Set<net.Socket>();
+  readonly #waiting: net.Socket[] = [];
+  readonly #held = new Set<Direction>();
   /** Sent towards the port so far. */
   bytes = 0;
 
   private constructor(target: { host: string; port: number }) {
     this.#server = net.createServer((near) => {
       if (this.isCut) return void near.destroy();
+      if (this.#held.size > 0) return this.#leaveWaiting(near);
       const far = net.connect(target);
       for (const socket of [near, far]) {
         this.#pairs.add(socket);
@@ -22,6 +33,10 @@ export class SlowLink {
           far.destroy();
         });
       }
+      this.#near.add(near);
+      this.#far.add(far);
+      near.on('close', () => this.#near.delete(near));
+      far.on('close', () => this.#far.delete(far));
       far.on('data', (bytes) => near.write(bytes));
       near.on('data', (bytes) => this.#pass(near, far, bytes as Buffer));
     });
@@ -41,7 +56,31 @@ export class SlowLink {
 
   cut(): void {
     this.isCut = true;
-    for (const socket of this.#pairs) socket.destroy();
+    for (const socket of [...this.#pairs, ...this.#waiting]) socket.destroy();
+  }
+
+  /** Nothing passes in this direction any more, and nobody is told. */
+  hold(direction: Direction): void {
+    this.#held.add(direction);
+    for (const socket of this.#sendersIn(direction)) socket.pause();
+  }
+
+  /** Takes away every cut. */
+  mend(): void {
+    this.isCut = false;
+    this.#held.clear();
+    for (const socket of this.#waiting.splice(0)) socket.destroy();
+    for (const socket of this.#pairs) socket.resume();
+  }
+
+  #leaveWaiting(near: net.Socket): void {
+    near.on('error', () => undefined);
+    near.pause();
+    this.#waiting.push(near);
+  }
+
+  #sendersIn(direction: Direction): ReadonlySet<net.Socket> {
+    return direction === 'towards' ? this.#near : this.#far;
   }
 
   async close(): Promise<void> {
@@ -55,6 +94,6 @@ export class SlowLink {
     const waitMs = (bytes.length * 1000) / this.bytesPerSecond;
     if (waitMs < 1) return;
     near.pause();
-    setTimeout(() => near.resume(), waitMs);
+    setTimeout(() => this.#held.has('towards') || near.resume(), waitMs);
   }
 }

@@ -25,7 +25,7 @@ describe.skipIf(findPostgres() === undefined)('the seat reservation load on Post
   let client: Client;
 
   beforeAll(async () => {
-    server.initialise();
+    await server.initialise();
     await server.start();
   });
 

@@ -29,7 +29,7 @@ export function databaseOn(
 
 /** Starts a database on a copy of another's files. @throws Error with what the server said if it cannot use them */
 export async function startOnCopy(server: PostgresServer): Promise<void> {
-  server.removeForeignLock();
+  await server.removeForeignLock();
   await server.start();
 }
 

@@ -55,7 +55,7 @@ async function startDatabase(stage: Stage, cluster: DemoCluster): Promise<Postgr
     const mountPoint = cluster.mountPoint('node-a');
     await cluster.mount('node-a', { format: true });
     const server = databaseOn('node-a', 'primary', mountPoint, stage);
-    server.initialise();
+    await server.initialise();
     await server.start();
     const client = await server.connect();
     await createSeats(client, plan);

@@ -29,7 +29,7 @@ const program = join(projectDirectory, 'bin', 'understudy.ts');
 /** Starts an operator for a cluster, with the agents it may use. */
 export async function startOperator(
   kubeconfig: string,
-  agents: readonly AgentProcess[],
+  agents: readonly Pick<AgentProcess, 'node' | 'apiAddress' | 'mirrorAddress'>[],
   extra: object = {},
 ): Promise<OperatorProcess> {
   const directory = await mkdtemp(join(tmpdir(), 'understudy-operator-'));
