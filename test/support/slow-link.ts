@@ -7,10 +7,13 @@ export type Direction = 'towards' | 'back';
  * one direction only. What is on its way then is kept, and arrives when the link is mended, however late; nobody can connect
  * meanwhile, since that takes both directions.
  */
+/** A TCP relay in front of a port, whose speed can be limited, which can take its time, and which can be cut. */
 export class SlowLink {
   readonly #server: net.Server;
   readonly #pairs = new Set<net.Socket>();
   bytesPerSecond = Number.POSITIVE_INFINITY;
+  /** How long everything is under way, in each direction. */
+  delayMs = 0;
   isCut = false;
   readonly #near = new Set<net.Socket>();
   readonly #far = new Set<net.Socket>();
@@ -38,6 +41,7 @@ export class SlowLink {
       near.on('close', () => this.#near.delete(near));
       far.on('close', () => this.#far.delete(far));
       far.on('data', (bytes) => near.write(bytes));
+      far.on('data', (bytes) => this.#deliver(near, bytes as Buffer));
       near.on('data', (bytes) => this.#pass(near, far, bytes as Buffer));
     });
   }
@@ -88,9 +92,15 @@ export class SlowLink {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
 
+  /** In order: of timers with the same delay, the one that was set first fires first. */
+  #deliver(to: net.Socket, bytes: Buffer): void {
+    if (this.delayMs === 0) to.write(bytes);
+    else setTimeout(() => to.write(bytes), this.delayMs);
+  }
+
   #pass(near: net.Socket, far: net.Socket, bytes: Buffer): void {
     this.bytes += bytes.length;
-    far.write(bytes);
+    this.#deliver(far, bytes);
     const waitMs = (bytes.length * 1000) / this.bytesPerSecond;
     if (waitMs < 1) return;
     near.pause();
