@@ -3,11 +3,10 @@ import net from 'node:net';
 export type Direction = 'towards' | 'back';
 
 /**
- * A TCP relay in front of a port, whose speed can be limited, and which can be cut: with its connections, or silently and in
+ * A TCP relay in front of a port, which can be slow, take its time, and be cut: with its connections, or silently and in
  * one direction only. What is on its way then is kept, and arrives when the link is mended, however late; nobody can connect
  * meanwhile, since that takes both directions.
  */
-/** A TCP relay in front of a port, whose speed can be limited, which can take its time, and which can be cut. */
 export class SlowLink {
   readonly #server: net.Server;
   readonly #pairs = new Set<net.Socket>();
@@ -40,7 +39,6 @@ export class SlowLink {
       this.#far.add(far);
       near.on('close', () => this.#near.delete(near));
       far.on('close', () => this.#far.delete(far));
-      far.on('data', (bytes) => near.write(bytes));
       far.on('data', (bytes) => this.#deliver(near, bytes as Buffer));
       near.on('data', (bytes) => this.#pass(near, far, bytes as Buffer));
     });
