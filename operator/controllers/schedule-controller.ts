@@ -1,12 +1,8 @@
 import { errorCode } from '../../common/errors.ts';
+import { isUser } from '../planning/plan-eviction.ts';
 import { isBeingRestored } from '../planning/plan-restore.ts';
-import {
-  holderOf,
-  planSchedule,
-  type Removal,
-  type SchedulePlan,
-  type ScheduleWorld,
-} from '../planning/plan-schedule.ts';
+import { planSchedule, type SchedulePlan, type ScheduleWorld } from '../planning/plan-schedule.ts';
+import { holderOf, type Removal } from '../planning/schedule-keeping.ts';
 import { scheduleSource } from '../planning/schedule-source.ts';
 import { kubeTime } from '../resources/conditions.ts';
 import { pods } from '../resources/core-kinds.ts';
@@ -21,35 +17,44 @@ import {
 } from '../resources/snapshot-schedule.ts';
 import type { ControllerContext } from './controller-context.ts';
 import { ObjectWriter } from './object-writer.ts';
+import { ScheduleJobs } from './schedule-jobs.ts';
 import type { Result } from './work-queue.ts';
 
 /** More rounds than any course of things takes: a snapshot, a status, a name that is taken. */
 const maxRounds = 6;
-/** Pods in these phases do not use their volumes any more. */
-const ended: readonly (string | undefined)[] = ['Succeeded', 'Failed'];
 
 /** Makes Snapshots at their times and removes old ones; the SnapshotController takes them. One key is one SnapshotSchedule. */
 export class ScheduleController {
   readonly #context: ControllerContext;
   readonly #writer: ObjectWriter<SnapshotScheduleSpec, SnapshotScheduleStatus>;
 
+  readonly #jobs: ScheduleJobs;
+
   constructor(context: ControllerContext) {
     this.#context = context;
+    this.#jobs = new ScheduleJobs(context);
     this.#writer = new ObjectWriter(context.api, snapshotSchedules, context.caches.schedules, context.events);
   }
 
   async reconcile(key: string): Promise<Result> {
     let nameTaken: string | undefined;
+    let jobRefused: ScheduleWorld['jobRefused'];
     for (let round = 0; round < maxRounds; round += 1) {
       const schedule = this.#context.caches.schedules.get(parseKeyText(key));
       if (schedule === undefined || schedule.metadata.deletionTimestamp !== undefined) return { type: 'done' };
-      const plan = planSchedule(this.#worldOf(schedule, nameTaken));
-      // First the snapshot, then the status that says so: what is tried again finds it, by its name.
+      const plan = planSchedule({ ...(await this.#worldOf(schedule)), nameTaken, jobRefused });
+      // First the snapshot or Job, then the status that says so: what is tried again finds it, by its name.
       if (plan.make !== undefined && !(await this.#make(schedule, plan.make))) {
         nameTaken = plan.make.metadata.name;
         continue;
       }
+      const { start } = plan.jobs;
+      if (start !== undefined) {
+        jobRefused = await this.#jobs.make(schedule, start);
+        if (jobRefused !== undefined) continue;
+      }
       if (await this.#writer.write(schedule, plan)) continue;
+      for (const removal of plan.jobs.end) await this.#jobs.end(schedule, removal);
       for (const removal of plan.giveUp) await this.#remove(schedule, removal, 'GivenUp');
       for (const removal of plan.prune) await this.#prune(schedule, removal);
       return this.#next(plan);
@@ -57,7 +62,7 @@ export class ScheduleController {
     return { type: 'again', afterMs: this.#context.intervals.transitionalMs };
   }
 
-  #worldOf(schedule: SnapshotSchedule, nameTaken: string | undefined): ScheduleWorld {
+  async #worldOf(schedule: SnapshotSchedule): Promise<ScheduleWorld> {
     const { caches, clock } = this.#context;
     const { namespace = '', uid } = schedule.metadata;
     const inNamespace = caches.snapshots.list().filter(({ metadata }) => metadata.namespace === namespace);
@@ -75,15 +80,16 @@ export class ScheduleController {
         caches.volumes.get(named(volume)),
         inNamespace,
       ),
-      nameTaken,
+      jobs: await this.#jobs.seen(schedule),
     };
   }
 
   #next(plan: SchedulePlan): Result {
     const { intervals, clock } = this.#context;
-    if (plan.nextMs === undefined) return { type: 'again', afterMs: intervals.idleMs };
+    const atMostMs = plan.soon ? intervals.transitionalMs : intervals.idleMs;
+    if (plan.nextMs === undefined) return { type: 'again', afterMs: atMostMs };
     const untilMs = Math.max(0, plan.nextMs - clock.wallTimeMs());
-    return { type: 'again', afterMs: Math.min(intervals.idleMs, untilMs), exactly: untilMs <= intervals.idleMs };
+    return { type: 'again', afterMs: Math.min(atMostMs, untilMs), exactly: untilMs <= atMostMs };
   }
 
   /** @returns false if there is another object of that name, which this schedule has not made. */
@@ -138,11 +144,7 @@ export class ScheduleController {
     const claim = status?.claimName;
     if (claim === undefined) return undefined;
     const { items } = await this.#context.api.list(pods, { namespace });
-    const pod = items.find(
-      ({ spec, status: state }) =>
-        !ended.includes(state?.phase) &&
-        spec?.volumes?.some((volume) => volume.persistentVolumeClaim?.claimName === claim),
-    );
+    const pod = items.find((candidate) => isUser(candidate, claim));
     return pod && `pod ${pod.metadata.name} uses its claim`;
   }
 

@@ -1,12 +1,6 @@
 import { type Finding, findCondition, kubeTime, setConditions } from '../resources/conditions.ts';
 import { parseDurationMs } from '../resources/duration.ts';
-import {
-  finalizer,
-  keepAnnotation,
-  scheduledAtAnnotation,
-  scheduleLabel,
-  scheduleUidLabel,
-} from '../resources/group.ts';
+import { jobAnnotation, scheduledAtAnnotation, scheduleLabel, scheduleUidLabel } from '../resources/group.ts';
 import type { NewObject } from '../resources/kube-object.ts';
 import { apiVersionOf } from '../resources/resource.ts';
 import { type Snapshot, snapshots } from '../resources/snapshot.ts';
@@ -21,28 +15,27 @@ import { describeViolations, validateSpec } from '../resources/validate-spec.ts'
 import { notReady } from './findings.ts';
 import { givenUpFinding } from './given-up.ts';
 import { isDeleting, type ObjectPlan } from './object-plan.ts';
-import { planRetention, type RetentionPlan } from './plan-retention.ts';
-import { isLost, isPending, isReadable, isTaken, updatedHistory, upToDateFinding } from './schedule-history.ts';
-import type { ScheduleSource } from './schedule-source.ts';
+import { type JobsPlan, type JobsWorld, planJobs } from './plan-schedule-jobs.ts';
+import { hasOpenJob, isPending, isReadable, updatedHistory, upToDateFinding } from './schedule-history.ts';
+import { fitFinding, type KeepingWorld, planKeeping, type Removal, removals, takenAtMs } from './schedule-keeping.ts';
 import {
   mostCounted,
   patternOf,
   type ScheduleTimes,
   scheduledAtMs,
+  scheduledJobName,
   scheduledName,
   scheduleLabelValue,
   scheduleTimes,
 } from './schedule-times.ts';
 
 /** Everything that the plan for a schedule depends on. */
-export interface ScheduleWorld {
+export interface ScheduleWorld extends JobsWorld, KeepingWorld {
   /** RFC 3339. */
   readonly now: string;
   readonly nowMs: number;
   readonly schedule: SnapshotSchedule;
-  /** The Snapshots that have its uid in their label. */
   readonly own: readonly Snapshot[];
-  readonly source: ScheduleSource;
   /** The name of a Snapshot that was to be made, and that another object has. */
   readonly nameTaken?: string | undefined;
 }
@@ -54,13 +47,11 @@ export interface SchedulePlan extends ObjectPlan<SnapshotScheduleStatus> {
   readonly giveUp: readonly Removal[];
   /** To be deleted if nobody reads them at that moment. */
   readonly prune: readonly Removal[];
+  readonly jobs: Pick<JobsPlan, 'start' | 'end'>;
+  /** Something is on its way that no change of an object tells of. */
+  readonly soon: boolean;
   /** When to look again at the latest, in milliseconds since 1970. */
   readonly nextMs?: number | undefined;
-}
-
-export interface Removal {
-  readonly snapshot: Snapshot;
-  readonly why: string;
 }
 
 /**
@@ -74,7 +65,7 @@ export interface Removal {
  */
 export function planSchedule(world: ScheduleWorld): SchedulePlan {
   const { schedule, own, nowMs } = world;
-  const stays = { finalizer: 'keep', giveUp: [], prune: [] } as const;
+  const stays = { finalizer: 'keep', giveUp: [], prune: [], jobs: { end: [] }, soon: false } as const;
   const before = schedule.status ?? {};
   if (isDeleting(schedule)) return { ...stays, status: before };
   const spec = validateSpec(snapshotSchedules, schedule.spec);
@@ -92,8 +83,9 @@ function planValid(world: ScheduleWorld, spec: SnapshotScheduleSpec, times: Sche
   const { schedule, own, nowMs } = world;
   const late = lateOnes(world, spec, times);
   const step = nextStep(world, spec, times, late);
-  const retention = planKeeping(world, spec);
-  const history = updatedHistory(schedule.status, own, step.outcomes);
+  const jobs = planJobs(world, spec, updatedHistory(schedule.status, own, step.outcomes));
+  const history = [...jobs.history];
+  const retention = planKeeping(world, spec, history);
   const handledUntilMs = times.dueMs ?? times.handledUntilMs;
   const nextFireMs = times.nextMs === undefined || spec.suspend ? undefined : times.nextMs + times.offsetMs;
   const taking =
@@ -112,13 +104,16 @@ function planValid(world: ScheduleWorld, spec: SnapshotScheduleSpec, times: Sche
     readyFinding(world, spec, times),
     upToDateFinding(history, times.offsetMs, nowMs),
     ...fitFinding(world, spec, retention),
+    ...jobs.findings,
   ];
   return {
     finalizer: 'keep',
     status: withConditions(world, status, findings),
     make: step.make,
     giveUp: step.giveUp,
-    prune: spec.suspend ? [] : removals(own, retention),
+    prune: spec.suspend ? [] : [...jobs.release, ...removals(own, retention)],
+    jobs,
+    soon: jobs.release.length > 0 || history.some(hasOpenJob),
     nextMs: earliest(nextFireMs, ...own.filter(isPending).map((snapshot) => deadlineMs(snapshot, spec, times))),
   };
 }
@@ -202,52 +197,14 @@ function newSnapshot({ schedule }: ScheduleWorld, spec: SnapshotScheduleSpec, ti
       name: scheduledName(name, timeMs),
       namespace,
       labels: { ...labels, [scheduleLabel]: scheduleLabelValue(name), [scheduleUidLabel]: uid },
-      annotations: { [scheduledAtAnnotation]: kubeTime(timeMs) },
+      annotations: {
+        [scheduledAtAnnotation]: kubeTime(timeMs),
+        ...(spec.job === undefined ? {} : { [jobAnnotation]: scheduledJobName(name, timeMs) }),
+      },
     },
-    spec: { source, consistency, claim },
+    // A Job reads it through its claim.
+    spec: { source, consistency, claim: claim || spec.job !== undefined },
   };
-}
-
-function planKeeping(
-  { own, source }: ScheduleWorld,
-  { retention: rules, timeZone }: SnapshotScheduleSpec,
-): RetentionPlan {
-  const kept = own.filter((snapshot) => isTaken(snapshot) && !isDeleting(snapshot));
-  return planRetention({
-    snapshots: kept.map((snapshot) => ({
-      name: snapshot.metadata.name,
-      takenAtMs: takenAtMs(snapshot),
-      ready: isReadable(snapshot),
-      held: holderOf(snapshot),
-    })),
-    rules,
-    timeZone,
-    places: source.places,
-  });
-}
-
-/** Why a Snapshot must stay, as far as its object tells. */
-export function holderOf({ metadata, status }: Snapshot): string | undefined {
-  if (metadata.annotations?.[keepAnnotation] === 'true') return `it has the annotation ${keepAnnotation}`;
-  if ((status?.readers ?? 0) > 0) return `it is being read by ${status?.readers}`;
-  const foreign = metadata.finalizers?.find((name) => name !== finalizer);
-  return foreign === undefined ? undefined : `it has the finalizer ${foreign}`;
-}
-
-/** What no rule asks for, what there is no place for, and what has no content any more since there is a newer one. */
-function removals(own: readonly Snapshot[], { prune, crowdedOut }: RetentionPlan): Removal[] {
-  const newestMs = Math.max(...own.filter(isReadable).map(takenAtMs));
-  return own.flatMap((snapshot) => {
-    const { name } = snapshot.metadata;
-    if (crowdedOut.includes(name)) return [{ snapshot, why: 'the buffer has no place for it beside newer ones' }];
-    if (prune.includes(name)) return [{ snapshot, why: 'no rule of the retention asks for it any more' }];
-    const isWaste = isLost(snapshot) && !isDeleting(snapshot) && holderOf(snapshot) === undefined;
-    return isWaste && takenAtMs(snapshot) < newestMs ? [{ snapshot, why: 'its content is lost' }] : [];
-  });
-}
-
-function takenAtMs(snapshot: Snapshot): number {
-  return Date.parse(snapshot.status?.takenAt ?? '');
 }
 
 function gone(step: Step, snapshot: Snapshot): boolean {
@@ -271,25 +228,6 @@ function readyFinding({ source }: ScheduleWorld, spec: SnapshotScheduleSpec, tim
   if (spec.suspend) return { ...ready, reason: 'Suspended', message: 'it is suspended: spec.suspend is true' };
   const delay = times.offsetMs === 0 ? '' : `, each ${times.offsetMs / 1000} s later`;
   return { ...ready, reason: 'Scheduled', message: `snapshots are taken at ${patternOf(spec)}${delay}` };
-}
-
-/**
- * Whether there is a place for everything that the rules keep. Whether they ask for too much shows only when something is
- * crowded out; from then on it is so until the rules change or there are places left over.
- */
-function fitFinding(world: ScheduleWorld, { retention }: SnapshotScheduleSpec, plan: RetentionPlan): Finding[] {
-  const { places } = world.source;
-  const counts = Object.values(retention).filter((count) => count !== undefined);
-  if (places === undefined || counts.length === 0) return [];
-  const { status, metadata } = world.schedule;
-  const before = findCondition(status?.conditions, 'RetentionFits');
-  const wasFull = before?.status === 'False' && before.observedGeneration === metadata.generation;
-  const tooMany = counts.some((count) => count > places) || plan.crowdedOut.length > 0;
-  if (!tooMany && !(wasFull && plan.kept.size >= places)) {
-    return [{ type: 'RetentionFits', status: 'True', reason: 'Fits', message: `there are ${places} places` }];
-  }
-  const message = `its rules keep more than the ${places} snapshots that there is a place for, beside others and the next one: the oldest go before their time. Raise buffer.maxSnapshots, or keep fewer`;
-  return [{ type: 'RetentionFits', status: 'False', reason: 'TooManyForBuffer', message }];
 }
 
 function withConditions(

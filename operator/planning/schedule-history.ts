@@ -1,6 +1,6 @@
 import { type Finding, findCondition, isConditionTrue, kubeTime } from '../resources/conditions.ts';
 import type { Snapshot } from '../resources/snapshot.ts';
-import type { ScheduleOutcome, SnapshotSchedule } from '../resources/snapshot-schedule.ts';
+import type { JobOutcome, ScheduleOutcome, SnapshotSchedule } from '../resources/snapshot-schedule.ts';
 import { isDeleting } from './object-plan.ts';
 import { scheduledAtMs } from './schedule-times.ts';
 
@@ -31,6 +31,15 @@ export function isPending(snapshot: Snapshot): boolean {
   return snapshot.status?.takenAt === undefined && !isDeleting(snapshot);
 }
 
+/** A Job that is still to come, or has not ended. */
+export function isOpen({ outcome }: JobOutcome): boolean {
+  return outcome === 'Waiting' || outcome === 'Running';
+}
+
+export function hasOpenJob({ job }: ScheduleOutcome): boolean {
+  return job !== undefined && isOpen(job);
+}
+
 /** The history of a schedule with what has become of its times since, and with new ones; the newest first. */
 export function updatedHistory(
   before: SnapshotSchedule['status'],
@@ -44,7 +53,7 @@ export function updatedHistory(
     const scheduledAt = kubeTime(timeMs);
     const known = entries.get(scheduledAt);
     if (known === undefined || known.snapshot === snapshot.metadata.name)
-      entries.set(scheduledAt, known?.outcome === 'GivenUp' ? known : outcomeOf(snapshot, scheduledAt));
+      entries.set(scheduledAt, known?.outcome === 'GivenUp' ? known : outcomeOf(snapshot, scheduledAt, known?.job));
   }
   for (const entry of added) entries.set(entry.scheduledAt, entry);
   return [...entries.values()].sort((a, b) => (a.scheduledAt < b.scheduledAt ? 1 : -1)).slice(0, historyLimit);
@@ -56,9 +65,9 @@ function followed(entry: ScheduleOutcome, own: readonly Snapshot[]): ScheduleOut
   return { ...entry, outcome: 'GivenUp', message: 'the Snapshot was deleted before it was seen to be taken' };
 }
 
-function outcomeOf(snapshot: Snapshot, scheduledAt: string): ScheduleOutcome {
+function outcomeOf(snapshot: Snapshot, scheduledAt: string, job: JobOutcome | undefined): ScheduleOutcome {
   const { takenAt, conditions } = snapshot.status ?? {};
-  const named = { scheduledAt, snapshot: snapshot.metadata.name };
+  const named = { scheduledAt, snapshot: snapshot.metadata.name, ...(job === undefined ? {} : { job }) };
   const message = findCondition(conditions, 'Ready')?.message;
   const why = message === undefined ? {} : { message };
   if (takenAt === undefined) return { ...named, outcome: 'Taking', ...why };

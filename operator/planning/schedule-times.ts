@@ -98,10 +98,15 @@ const longestLabel = 63;
  * The name of the Snapshot for a time, always the same: whoever makes it, and however often it is tried, there is one. The
  * time is in UTC, which never repeats.
  */
-export function scheduledName(schedule: string, timeMs: number): string {
+export function scheduledName(schedule: string, timeMs: number, longest = longestName): string {
   const [date = '', time = ''] = new Date(timeMs).toISOString().split('T');
   const suffix = `-${date.replaceAll('-', '')}-${time.slice(0, 5).replace(':', '')}`;
-  return shortened(schedule, longestName - suffix.length) + suffix;
+  return shortened(schedule, longest - suffix.length) + suffix;
+}
+
+/** The name of the Job for that Snapshot. Its pods have it in a label. */
+export function scheduledJobName(schedule: string, timeMs: number): string {
+  return scheduledName(schedule, timeMs, longestLabel);
 }
 
 /** The value of the label that says which schedule made a Snapshot. */

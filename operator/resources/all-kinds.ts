@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { events, namespaces, nodes, pods } from './core-kinds.ts';
+import { jobs } from './job.ts';
 import { nodePools } from './node-pool.ts';
 import { primaryVolumes } from './primary-volume.ts';
 import type { CustomResource, Resource } from './resource.ts';
@@ -39,6 +40,7 @@ const coreResources: readonly Resource[] = [
   nodes,
   pods,
   events,
+  jobs,
   persistentVolumes,
   persistentVolumeClaims,
   storageClasses,

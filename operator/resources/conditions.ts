@@ -69,6 +69,8 @@ export type ConditionType =
   | 'Filled'
   /** Of a SnapshotSchedule: the snapshot of its last time was taken. */
   | 'UpToDate'
+  /** Of a SnapshotSchedule with a job: the last Job that ended has succeeded. */
+  | 'JobSucceeded'
   /** Of a SnapshotSchedule: the buffer has a place for every snapshot that its rules keep, and one for the next. */
   | 'RetentionFits'
   /** Of a Snapshot with hooks: all of them ended well. */

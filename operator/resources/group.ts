@@ -37,6 +37,8 @@ export const scheduleUidLabel = `${group}/schedule-uid`;
 export const scheduleLabel = `${group}/schedule`;
 /** On such a Snapshot: the time of the schedule that it was made for, RFC 3339. */
 export const scheduledAtAnnotation = `${group}/scheduled-at`;
+/** On such a Snapshot: the name of the Job that is to be made for it. */
+export const jobAnnotation = `${group}/job`;
 /** Set to "true" on a Snapshot, no schedule removes it. */
 export const keepAnnotation = `${group}/keep`;
 

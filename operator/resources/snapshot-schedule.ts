@@ -4,6 +4,7 @@ import { isTimeZone, parseCron } from './cron.ts';
 import { parseDurationMs } from './duration.ts';
 import { durationField } from './fields.ts';
 import { group, version } from './group.ts';
+import { jobTemplateSchema } from './job.ts';
 import type { CustomObject } from './kube-object.ts';
 import type { CustomResource, SpecRule } from './resource.ts';
 import { exactlyOneRule } from './rules.ts';
@@ -44,6 +45,14 @@ const retentionSchema = z.object({
   weekly: countField('The newest one of each week (from Monday) that has one, for that many weeks.'),
 });
 
+const jobSchema = z.object({
+  template: jobTemplateSchema.meta({ description: 'What the Jobs are to be, as in a CronJob.' }),
+  onSuccess: z.enum(['Keep', 'Release']).default('Keep').meta({
+    description:
+      'What becomes of a snapshot whose Job has succeeded. Keep: it stays while the retention asks for it. Release: it is removed. One whose Job has failed stays.',
+  }),
+});
+
 export const snapshotScheduleSpecSchema = z.object({
   cron: z
     .string()
@@ -76,10 +85,22 @@ export const snapshotScheduleSpecSchema = z.object({
     .default(false)
     .meta({ description: 'No snapshots are taken, and none removed, while it is true.' }),
   template: templateSchema.meta({ description: 'What the Snapshots are to be.' }),
+  job: jobSchema.optional().meta({
+    description:
+      'A Job for each snapshot, such as a backup, made when it can be read. While one runs no other is made. It needs a right: operator.jobs of the chart.',
+  }),
   retention: retentionSchema.prefault({}).meta({
     description:
       'Which ones are kept: each that a rule asks for. Without any rule, as many as the buffer has places for, less one.',
   }),
+});
+
+const jobOutcomeSchema = z.object({
+  name: z.string().meta({ description: 'The Job.' }),
+  outcome: z
+    .enum(['Waiting', 'Running', 'Succeeded', 'Failed', 'Skipped'])
+    .meta({ description: 'What became of it. Skipped: it was not made.' }),
+  message: z.string().optional().meta({ description: 'Why it failed, or was not made.' }),
 });
 
 const outcomeSchema = z.object({
@@ -90,6 +111,7 @@ const outcomeSchema = z.object({
     .meta({ description: 'What became of it. Lost: it was taken, and cannot be read any more.' }),
   takenAt: z.string().optional().meta({ description: 'The moment of its barrier.', format: 'date-time' }),
   message: z.string().optional().meta({ description: 'Why it was not taken.' }),
+  job: jobOutcomeSchema.optional().meta({ description: 'The Job made for the snapshot.' }),
 });
 
 export const snapshotScheduleStatusSchema = z.object({
@@ -124,6 +146,7 @@ export const snapshotScheduleStatusSchema = z.object({
 export type SnapshotScheduleSpec = z.output<typeof snapshotScheduleSpecSchema>;
 export type SnapshotScheduleStatus = z.output<typeof snapshotScheduleStatusSchema>;
 export type ScheduleOutcome = z.output<typeof outcomeSchema>;
+export type JobOutcome = z.output<typeof jobOutcomeSchema>;
 export type RetentionRules = z.output<typeof retentionSchema>;
 export type SnapshotSchedule = CustomObject<SnapshotScheduleSpec, SnapshotScheduleStatus>;
 

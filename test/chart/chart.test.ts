@@ -203,6 +203,8 @@ describe('rights', () => {
     expect(await may('delete', 'pods', { operator: { evictPods: true } })).toBe(true);
     expect(await may('create', 'pods/exec', { operator: { evictPods: true } })).toBe(false);
     expect(await may('create', 'pods/exec', { operator: { hooks: true } })).toBe(true);
+    expect(await may('create', 'jobs', { operator: { hooks: true, evictPods: true } })).toBe(false);
+    expect(await may('create', 'jobs', { operator: { jobs: true } })).toBe(true);
   });
 
   test('the operator has nothing of the machine', async () => {

@@ -7,9 +7,9 @@ import { applyManifest } from '../../operator/kube/apply.ts';
 import { InMemoryKubeApi, type InMemoryOptions } from '../../operator/kube/in-memory-kube-api.ts';
 import { type Condition, type ConditionType, findCondition } from '../../operator/resources/conditions.ts';
 import { events, nodes } from '../../operator/resources/core-kinds.ts';
-import type { CustomObject } from '../../operator/resources/kube-object.ts';
+import type { CustomObject, KubeObject } from '../../operator/resources/kube-object.ts';
 import { type PrimaryVolume, primaryVolumes } from '../../operator/resources/primary-volume.ts';
-import type { CustomResource } from '../../operator/resources/resource.ts';
+import type { CustomResource, Resource } from '../../operator/resources/resource.ts';
 import { type Snapshot, snapshots } from '../../operator/resources/snapshot.ts';
 import { type StandbyMirror, standbyMirrors } from '../../operator/resources/standby-mirror.ts';
 import {
@@ -175,7 +175,7 @@ export class OperatorRig {
     }
   }
 
-  async waitForGone<Spec, Status>(resource: CustomResource<Spec, Status>, name: string): Promise<void> {
+  async waitForGone<T extends KubeObject>(resource: Resource<T>, name: string): Promise<void> {
     await waitFor(async () => (await this.api.get(resource, this.key(name))) === undefined, {
       timeoutMs,
       what: `the end of ${resource.kind} ${name}`,

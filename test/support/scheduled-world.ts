@@ -1,11 +1,9 @@
-import {
-  planSchedule,
-  type Removal,
-  type SchedulePlan,
-  type ScheduleWorld,
-} from '../../operator/planning/plan-schedule.ts';
+import { planSchedule, type SchedulePlan, type ScheduleWorld } from '../../operator/planning/plan-schedule.ts';
+import type { Removal } from '../../operator/planning/schedule-keeping.ts';
 import { scheduleSource } from '../../operator/planning/schedule-source.ts';
 import { kubeTime } from '../../operator/resources/conditions.ts';
+import type { Job } from '../../operator/resources/job.ts';
+import type { NewObject } from '../../operator/resources/kube-object.ts';
 import { type Snapshot, snapshotSpecSchema } from '../../operator/resources/snapshot.ts';
 import { type SnapshotSchedule, snapshotScheduleSpecSchema } from '../../operator/resources/snapshot-schedule.ts';
 import { type StandbyMirror, standbyMirrorSpecSchema } from '../../operator/resources/standby-mirror.ts';
@@ -22,6 +20,8 @@ export class ScheduledWorld {
   /** The name of every Snapshot that was ever made, and what for. */
   readonly made: string[] = [];
   readonly removed: Removal[] = [];
+  /** By name. */
+  readonly jobs = new Map<string, Job>();
   #uid = 0;
 
   constructor(options: { readonly startMs: number; readonly spec: object; readonly maxSnapshots?: number }) {
@@ -53,11 +53,11 @@ export class ScheduledWorld {
     };
   }
 
-  plan(nameTaken?: string): SchedulePlan {
-    return planSchedule(this.world(nameTaken));
+  plan(more: Partial<ScheduleWorld> = {}): SchedulePlan {
+    return planSchedule({ ...this.world(), ...more });
   }
 
-  world(nameTaken?: string): ScheduleWorld {
+  world(): ScheduleWorld {
     const all = [...this.snapshots.values()];
     return {
       now: kubeTime(this.nowMs),
@@ -67,7 +67,7 @@ export class ScheduledWorld {
         ({ metadata }) => metadata.labels?.['understudy.dev/schedule-uid'] === this.schedule.metadata.uid,
       ),
       source: scheduleSource(this.schedule, this.mirror, undefined, all),
-      nameTaken,
+      jobs: { kind: 'seen', jobs: [...this.jobs.values()] },
     };
   }
 
@@ -80,8 +80,9 @@ export class ScheduledWorld {
         const there = this.snapshots.get(name);
         if (there === undefined) this.#make(plan.make as Snapshot);
         else if (there.metadata.labels?.['understudy.dev/schedule-uid'] !== this.schedule.metadata.uid)
-          plan = this.plan(name);
+          plan = this.plan({ nameTaken: name });
       }
+      if (plan.jobs.start !== undefined) this.#makeJob(plan.jobs.start);
       if (until === 'made') return;
       const wasWritten = JSON.stringify(plan.status) !== JSON.stringify(this.schedule.status);
       this.schedule = { ...this.schedule, status: plan.status };
@@ -91,7 +92,8 @@ export class ScheduledWorld {
         this.removed.push(removal);
         this.snapshots.delete(removal.snapshot.metadata.name);
       }
-      if (plan.giveUp.length + plan.prune.length === 0) return;
+      for (const { job } of plan.jobs.end) this.jobs.delete(job.metadata.name);
+      if (plan.giveUp.length + plan.prune.length + plan.jobs.end.length === 0) return;
     }
     throw new Error('every look finds something to do');
   }
@@ -100,6 +102,19 @@ export class ScheduledWorld {
     const { name } = object.metadata;
     this.made.push(name);
     this.snapshots.set(name, { ...object, metadata: { ...object.metadata, ...this.#meta(name) } });
+  }
+
+  #makeJob(object: NewObject<Job>): void {
+    const { name } = object.metadata;
+    if (this.jobs.has(name)) throw new Error(`Job ${name} is made a second time`);
+    this.jobs.set(name, { ...object, metadata: { ...object.metadata, ...this.#meta(name) } });
+  }
+
+  /** What the Job controller says of a Job when it has ended. */
+  endJob(name: string, type: 'Complete' | 'Failed', message = ''): void {
+    const job = this.jobs.get(name);
+    if (job === undefined) throw new Error(`there is no Job ${name}`);
+    this.jobs.set(name, { ...job, status: { conditions: [{ type, status: 'True', message }] } });
   }
 
   /** Someone else makes a Snapshot of the mirror. */

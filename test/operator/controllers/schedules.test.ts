@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { kubeError } from '../../../operator/kube/kube-error.ts';
 import { pods } from '../../../operator/resources/core-kinds.ts';
+import { type Job, jobs } from '../../../operator/resources/job.ts';
 import { type Snapshot, snapshots } from '../../../operator/resources/snapshot.ts';
 import { type SnapshotSchedule, snapshotSchedules } from '../../../operator/resources/snapshot-schedule.ts';
 import { JumpingClock } from '../../support/jumping-clock.ts';
@@ -87,6 +89,74 @@ test('a schedule takes snapshots at its times, and removes those that no rule as
       'Pruned: Snapshot often-20261124-1215 is removed: no rule of the retention asks for it any more',
     ]),
   );
+});
+
+const jobYaml = `  job:
+    onSuccess: Release
+    template:
+      spec:
+        template:
+          spec:
+            restartPolicy: Never
+            containers: [{ name: backup, image: backup, volumeMounts: [{ name: snapshot, mountPath: /data }] }]
+`;
+
+async function job(time: string): Promise<Job> {
+  const name = `often-20261124-${time}`;
+  await waitFor(async () => (await rig.api.get(jobs, rig.key(name))) !== undefined, { timeoutMs, what: `Job ${name}` });
+  return (await rig.api.get(jobs, rig.key(name))) as Job;
+}
+
+/** As the Job controller does. */
+async function endJob(time: string, type: 'Complete' | 'Failed'): Promise<void> {
+  const status = { conditions: [{ type, status: 'True', message: 'told by a test' }] };
+  await rig.api.patch(jobs, rig.key((await job(time)).metadata.name), { status }, { subresource: 'status' });
+}
+
+async function jobOutcomes(...expected: readonly string[]): Promise<void> {
+  const shown = async () => (await schedule()).status?.history?.map((entry) => entry.job?.outcome).join();
+  await waitFor(async () => (await shown()) === expected.join(), { timeoutMs, what: `the Jobs ${expected}` });
+}
+
+test('each snapshot is given to a Job: released when that succeeds, kept when it fails, and a lost one fails it', async () => {
+  await rig.mirroredVolume();
+  rig.bindClaims();
+  await rig.apply(scheduleYaml(jobYaml));
+  await rig.waitForCondition(snapshotSchedules, 'often', 'Ready', 'True', 'Scheduled');
+  at(15);
+  expect((await job('1215')).metadata.ownerReferences?.[0]?.uid).toBe((await ready('1215')).metadata.uid);
+  await rig.restart();
+  await endJob('1215', 'Complete');
+  await rig.waitForGone(snapshots, 'often-20261124-1215');
+  await rig.waitForGone(jobs, 'often-20261124-1215');
+  at(30);
+  await endJob('1230', 'Failed');
+  await jobOutcomes('Failed', 'Succeeded');
+  await rig.waitForCondition(snapshotSchedules, 'often', 'JobSucceeded', 'False', 'Failed');
+  at(45);
+  await job('1245');
+  const { status } = await ready('1245');
+  const standby = rig.cluster.agent('node-b').volume(await rig.agentVolume());
+  const view = standby.snapshots.get(status?.snapshot ?? '');
+  if (view === undefined) throw new Error('the agent has it');
+  standby.snapshots.set(view.name, { ...view, state: 'Invalid', valid: false, reason: 'the buffer is full' });
+  await rig.waitForGone(jobs, 'often-20261124-1245');
+  await jobOutcomes('Failed', 'Failed', 'Succeeded');
+  expect((await schedule()).status?.history?.[0]?.job?.message).toMatch(/lost its content: the buffer is full/);
+  expect(await names()).toEqual(['often-20261124-1230', 'often-20261124-1245']);
+});
+
+test('an operator that has no right to Jobs takes the snapshots nevertheless, and says what it lacks', async () => {
+  await rig.mirroredVolume();
+  rig.api.intercept = ({ kind }) => {
+    if (kind === 'Job') throw kubeError(403, 'Forbidden', 'jobs.batch is forbidden');
+  };
+  await rig.apply(scheduleYaml(jobYaml));
+  await rig.waitForCondition(snapshotSchedules, 'often', 'JobSucceeded', 'Unknown', 'JobsNotSeen');
+  at(15);
+  await ready('1215');
+  rig.api.intercept = () => {};
+  await job('1215');
 });
 
 test('an operator that was away catches up with one, and one that was killed in the middle takes none twice', async () => {
