@@ -3,7 +3,7 @@ import { failedSeeds } from './failed-seeds.ts';
 import { type RunResult, runSeed } from './run-seed.ts';
 import { defects } from './variants.ts';
 
-const freshBudgetMs = 45_000;
+const freshBudgetMs = 30_000;
 const mostFresh = 300;
 /** Seeds tried until a built-in defect is found. */
 const mostForDefect = 150;
