@@ -59,6 +59,7 @@ export class Attachments {
       if (condition === 'waiting') throw this.waitingError(present);
       await this.abandon(present);
     }
+    await this.#source.catchUp?.(volume);
     const target = await this.#source.liveExport(volume);
     if (target.readOnly && !options.readOnly) {
       throw new UnderstudyError('ReadOnly', `volume ${volume} can be attached read-only only`);

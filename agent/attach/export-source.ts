@@ -19,6 +19,8 @@ export interface AttachableExport {
 
 /** What attaching needs of the volumes. */
 export interface ExportSource {
+  /** Does what the volume could not do while it was attached; called before it is attached when it is not. Never throws. */
+  catchUp?(volume: string): Promise<void>;
   /** The live volume of a primary. @throws NotFound, NotReady (not primary, or recovering), Fenced */
   liveExport(volume: string): Promise<AttachableExport>;
   /**

@@ -7,6 +7,8 @@ export interface Disregarded {
   readonly users: SnapshotUsers | undefined;
   /** So many devices of the live volume whose I/O can wait, and does not fail, while the volume is not served. */
   readonly lastingDevices?: number;
+  /** What to do about clients of the live volume, where that is more than to end them. */
+  readonly advice?: string;
 }
 
 /**
@@ -21,8 +23,6 @@ export async function checkUnused(slot: VolumeSlot, what: string, disregarded: D
   const attached = view.attached && (await slot.host.call('liveConnections')) > lastingDevices;
   if (!attached && read.length === 0) return;
   const who = attached ? 'clients of its live export' : `readers of its snapshots ${read.join(', ')}`;
-  throw new UnderstudyError(
-    'InUse',
-    `volume ${slot.volume} cannot be ${what} while it has ${who}; unmount or disconnect them first`,
-  );
+  const advice = attached && disregarded.advice !== undefined ? disregarded.advice : 'unmount or disconnect them first';
+  throw new UnderstudyError('InUse', `volume ${slot.volume} cannot be ${what} while it has ${who}; ${advice}`);
 }

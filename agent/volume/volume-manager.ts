@@ -18,6 +18,7 @@ import type { LinkPurpose } from './mirror-preamble.ts';
 import { type NodeAttachments, noAttachments } from './node-attachments.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
 import { type Pool, Pools } from './pools.ts';
+import { growthAdvice, PutOffGrowth } from './put-off-growth.ts';
 import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
 import {
   noSnapshotUsers,
@@ -81,6 +82,7 @@ export class VolumeManager implements VolumeService {
   readonly #log: Log;
   /** From where a standby's writes came last. */
   readonly #primaries = new Map<string, string>();
+  readonly #putOff = new PutOffGrowth();
   #users = noSnapshotUsers;
   #attachments = noAttachments;
   #listener: MirrorListener | undefined;
@@ -196,9 +198,11 @@ export class VolumeManager implements VolumeService {
       if (spec.buffer) this.#pools.checkBufferPool(spec.buffer.pool);
       for (const { journal } of spec.mirrors) if (journal?.pool !== undefined) this.#pools.get(journal.pool);
       const slot = this.#slots.get(volume);
-      const change = planChange(volume, await slot?.record(), spec, blank);
+      const before = await slot?.record();
+      const change = planChange(volume, before, spec, blank);
       if (!slot) return { created: true, view: await this.#create(change.record) };
-      await this.#apply(slot, change, spec);
+      const grows = spec.role === before?.role && spec.size > before.size;
+      await this.#putOff.noting(volume, grows ? spec : undefined, () => this.#apply(slot, change, spec));
       return { created: false, view: await slot.view() };
     });
   }
@@ -210,6 +214,7 @@ export class VolumeManager implements VolumeService {
       await checkUnused(slot, 'deleted', { users: this.#users });
       const { pool } = await slot.stop();
       this.#slots.delete(volume);
+      this.#putOff.forget(volume);
       // The data goes last: while it is there, a crash leaves a volume that can be deleted again.
       await this.#pools.removeBeside(pool, volume);
       await this.#pools.remove(pool, volume);
@@ -291,6 +296,19 @@ export class VolumeManager implements VolumeService {
   }
 
   // --- What attaching needs -------------------------------------------------------------------------------------
+
+  /** Before a volume is attached that was not: it grows now if it was told to while it could not. */
+  async catchUp(volume: string): Promise<void> {
+    const spec = this.#putOff.get(volume);
+    if (spec === undefined) return;
+    try {
+      await this.put(volume, spec);
+      this.#log.info({ volume, size: spec.size }, 'grew before it was attached again, as told while it was in use');
+    } catch (error) {
+      // It is as good as it was; whoever wants it larger asks again.
+      this.#log.warn({ volume, size: spec.size, error: errorMessage(error) }, 'did not grow before it was attached');
+    }
+  }
 
   /** The live volume of a primary. @throws NotFound, NotReady, Fenced */
   async liveExport(volume: string): Promise<ExportLocation> {
@@ -416,7 +434,10 @@ export class VolumeManager implements VolumeService {
     if (kind === 'role' && slot.running && (await this.#changeRole(slot, spec))) return;
     if (kind === 'restart') {
       const lastingDevices = asked.role === 'primary' ? this.#attachments.lastingDevices(slot.volume) : 0;
-      await checkUnused(slot, 'changed in this way', { users: readersEnd ? undefined : this.#users, lastingDevices });
+      const users = readersEnd ? undefined : this.#users;
+      const grows = asked.size > (await slot.record()).size;
+      const [what, advice] = grows ? ['enlarged', { advice: growthAdvice }] : ['changed in this way', {}];
+      await checkUnused(slot, what, { users, lastingDevices, ...advice });
     }
     const stopped = await slot.stop();
     const where = this.#pools.folderOf(asked.pool, slot.volume);

@@ -1,5 +1,6 @@
 import { latestSnapshot } from '../../common/csi/driver.ts';
 import { parseQuantity } from '../../common/quantity.ts';
+import { findCondition } from '../resources/conditions.ts';
 import type { Node } from '../resources/core-kinds.ts';
 import { claimUidLabel } from '../resources/group.ts';
 import { type KubeObject, keyOf, keyText } from '../resources/kube-object.ts';
@@ -24,6 +25,8 @@ export interface Binding {
   readonly capacityBytes: number;
   /** Whether its capacity follows the volume. That of a snapshot is what it was. */
   readonly grows: boolean;
+  /** Why it has not the size that it is to have, where something stands in the way. */
+  readonly growthBlocked?: string | undefined;
   readonly readOnly: boolean;
   readonly volumeMode: 'Filesystem' | 'Block';
   readonly fsType: string;
@@ -59,6 +62,13 @@ export function claimNameOf(kind: BindingKind, object: PrimaryVolume | StandbyMi
   return 'claimName' in spec && typeof spec.claimName === 'string' ? spec.claimName : object.metadata.name;
 }
 
+/** Of a volume that is to grow; what only takes its time is not in the way. */
+function growthBlocked({ status }: PrimaryVolume): string | undefined {
+  const configured = findCondition(status?.conditions, 'Configured');
+  const known = configured?.status === 'False' && configured.reason !== 'Pending' && configured.reason !== 'Resizing';
+  return known ? configured.message : undefined;
+}
+
 /** The live volume; undefined while it has no size yet, or none is wanted. */
 export function volumeBinding(volume: PrimaryVolume): WantedBinding {
   const spec = validVolumeSpec(volume);
@@ -73,6 +83,7 @@ export function volumeBinding(volume: PrimaryVolume): WantedBinding {
     volumeUid: volume.metadata.uid,
     capacityBytes: sizeBytes,
     grows: true,
+    growthBlocked: growthBlocked(volume),
     readOnly: false,
     ...modeOf(spec.value),
     mountOptions: spec.value.mountOptions ?? [],

@@ -59,7 +59,7 @@ export function planBinding(world: BindingWorld): KubeAction[] {
     return [{ verb: 'create', resource: persistentVolumes, object }];
   }
   if (isDeleting(persistentVolume)) return letGo(persistentVolume);
-  return [...repair(persistentVolume, claim, binding), ...tellOfResize(world.now, persistentVolume, claim)];
+  return [...repair(persistentVolume, claim, binding), ...tellOfResize(world.now, binding, persistentVolume, claim)];
 }
 
 /** A claim that we made, or that the volume was made for, or that names our volume itself. */
@@ -101,19 +101,27 @@ function repair(volume: PersistentVolume, claim: PersistentVolumeClaim, binding:
 const pending = 'FileSystemResizePending';
 
 /** The kubelet of the node that uses the claim grows the filesystem, then says so in the claim's status. */
-function tellOfResize(now: string, volume: PersistentVolume, claim: PersistentVolumeClaim): KubeAction[] {
+function tellOfResize(
+  now: string,
+  binding: Binding,
+  volume: PersistentVolume,
+  claim: PersistentVolumeClaim,
+): KubeAction[] {
   const capacity = claim.status?.capacity?.storage;
   if (capacity === undefined || volume.spec.csi?.readOnly === true) return [];
   const { conditions = [] } = claim.status ?? {};
-  const has = (type: string) => conditions.some((condition) => condition.type === type && condition.status === 'True');
+  const present = (type: string) =>
+    conditions.find((condition) => condition.type === type && condition.status === 'True');
   const [have, asked] = [parseQuantity(capacity), parseQuantity(claim.spec.resources?.requests?.storage ?? 0)];
   const offered = parseQuantity(volume.spec.capacity.storage);
   const wanted = offered > have ? pending : asked > offered ? 'Resizing' : undefined;
-  if (wanted === undefined || (has(wanted) && (wanted !== pending || !has('Resizing')))) return [];
+  if (wanted === undefined) return [];
+  if (wanted === pending && present(pending) && !present('Resizing')) return [];
   const message =
     wanted === pending
       ? `the volume has ${formatBytes(offered)}; its filesystem grows on the node that uses it, or when it is next used`
-      : 'both copies of the volume are growing';
+      : (binding.growthBlocked ?? 'both copies of the volume are growing');
+  if (wanted === 'Resizing' && present(wanted)?.message === message) return [];
   const others = conditions.filter(({ type }) => type !== 'Resizing' && type !== pending);
   const condition: ClaimCondition = { type: wanted, status: 'True', message, lastTransitionTime: now };
   const { resourceVersion } = claim.metadata;

@@ -84,19 +84,23 @@ function wantedSpec(
   const recorded = volume.status?.copies?.find((copy) => copy.name === primary.copy)?.onLoss;
   const arbitrated = view.arbiter?.available === true;
   const onLoss = wantedOnLoss(mirrors, arbitrated) ?? recorded ?? 'suspend';
-  const changed = changedCopySpec(view, volume, {
-    role: 'primary',
-    epoch: primary.due === undefined ? view.epoch : primary.record.epoch,
-    arbiterKey: arbitrated ? arbiterKeyOf(volume) : undefined,
-    readersEnd: primary.due === 'promotion' && primary.record.readersEnd === true,
-    acceptDataLoss: primary.due === 'promotion' && primary.record.lossAccepted === true,
-    size: size.bytes,
-    buffer: primary.due === undefined ? primaryBuffer(spec, primary, mirrors) : undefined,
-    source: movedSource(world.source, view),
-    mirrors: links,
-    onLoss,
-  });
+  const ofSize = (bytes: number) =>
+    changedCopySpec(view, volume, {
+      role: 'primary',
+      epoch: primary.due === undefined ? view.epoch : primary.record.epoch,
+      arbiterKey: arbitrated ? arbiterKeyOf(volume) : undefined,
+      readersEnd: primary.due === 'promotion' && primary.record.readersEnd === true,
+      acceptDataLoss: primary.due === 'promotion' && primary.record.lossAccepted === true,
+      size: bytes,
+      buffer: primary.due === undefined ? primaryBuffer(spec, primary, mirrors) : undefined,
+      source: movedSource(world.source, view),
+      mirrors: links,
+      onLoss,
+    });
   const onLossDiffers = links.length > 0 && recorded !== onLoss;
+  // Growth comes last: it may be refused for as long as the volume is in use, and must not hold up what is not.
+  const unchanged = ofSize(view.size);
+  const changed = onLossDiffers || !isAsSpecified(view, unchanged) ? unchanged : ofSize(size.bytes);
   return { spec: changed, needed: onLossDiffers || !isAsSpecified(view, changed), waitsFor: size.waitsFor };
 }
 

@@ -192,6 +192,39 @@ describe.skipIf(impossible)(`live volumes over CSI${impossible ? ` (skipped: ${i
     await kubelet.unstage(name);
   });
 
+  test('what is told to grow in use is refused, with what to do, and grows before it is next attached', async () => {
+    const growing = { size: 32 * mebibyte, pool: 'main', role: 'primary', epoch: 1, uid: 'uid-pv-later' };
+    expectOk(await put(agent, '/v1/volumes/pv-later', { ...growing, size: 16 * mebibyte }));
+    await kubelet.stage('pv-later', block());
+    const first = await kubelet.publish('pv-later', 'first', block());
+    const refused = await put(agent, '/v1/volumes/pv-later', growing);
+    expect(refused).toMatchObject({ status: 409, body: { code: 'InUse' } });
+    expect(JSON.stringify(refused.body)).toContain('end or restart the pods that use the volume');
+    const sizeAt = async (target: string) => Number(execFileSync('blockdev', ['--getsize64', target]));
+    expect(await sizeAt(first)).toBe(16 * mebibyte);
+    await kubelet.unpublish('pv-later', 'first');
+    await kubelet.unstage('pv-later');
+
+    await kubelet.stage('pv-later', block());
+    expect(await sizeAt(await kubelet.publish('pv-later', 'second', block()))).toBe(32 * mebibyte);
+    await kubelet.unpublish('pv-later', 'second');
+    await kubelet.unstage('pv-later');
+  });
+
+  test('what it was told after that counts: it does not grow if it is not to any more', async () => {
+    const small = { size: 16 * mebibyte, pool: 'main', role: 'primary', epoch: 1, uid: 'uid-pv-same' };
+    expectOk(await put(agent, '/v1/volumes/pv-same', small));
+    await kubelet.stage('pv-same', block());
+    await kubelet.publish('pv-same', 'first', block());
+    expect(await put(agent, '/v1/volumes/pv-same', { ...small, size: 32 * mebibyte })).toMatchObject({ status: 409 });
+    expectOk(await put(agent, '/v1/volumes/pv-same', small));
+    await kubelet.unpublish('pv-same', 'first');
+    const target = await kubelet.publish('pv-same', 'second', block());
+    expect(Number(execFileSync('blockdev', ['--getsize64', target]))).toBe(16 * mebibyte);
+    await kubelet.unpublish('pv-same', 'second');
+    await kubelet.unstage('pv-same');
+  });
+
   test('after the agent was killed the kubelet asks again and finds everything', async () => {
     await volume('pv-killed');
     await kubelet.stage('pv-killed');

@@ -133,6 +133,11 @@ export class SimulatedAgent implements AgentClient {
     this.#failures.push({ call, error: refusal(code, message), times });
   }
 
+  /** Calls of this kind no longer fail. */
+  mend(call: Call): void {
+    for (const failure of this.#failures) if (failure.call === call) failure.times = 0;
+  }
+
   /** The next calls of this kind have their effect, but their answer gets lost. */
   /** Replies arrive again. */
   keepReplies(): void {

@@ -124,6 +124,26 @@ test('a claim grows: both copies, the PersistentVolume, then the filesystem is l
   expect(await pending()).toBeUndefined();
 });
 
+test('a claim that cannot grow in use says what to do, and then that it grows', async () => {
+  await rig.apply(storageClassYaml('understudy', {}));
+  await rig.apply(claimYaml('data', 'understudy', '1Gi'));
+  await isBound('data');
+  await rig.waitForCondition(standbyMirrors, 'data-standby', 'InSync', 'True');
+  const agent = rig.cluster.agent((await rig.volume('data'))?.status?.node ?? '');
+  agent.fail('putVolume', 'InUse', 'end or restart the pods that use the volume', 1000);
+  const requests = { storage: '2Gi' };
+  await rig.api.patch(persistentVolumeClaims, rig.key('data'), { spec: { resources: { requests } } });
+  const told = async (text: RegExp) => {
+    const { conditions = [] } = (await rig.claim('data'))?.status ?? {};
+    return conditions.length === 1 && text.test(`${conditions[0]?.type}: ${conditions[0]?.message}`);
+  };
+  await waitFor(() => told(/^Resizing: .*restart the pods that use the volume/), { timeoutMs });
+  const events = await rig.eventsOf('data');
+  expect(events.filter((text) => /^InUse: .*restart the pods that use the volume/.test(text))).toHaveLength(1);
+  agent.mend('putVolume');
+  await waitFor(() => told(/^FileSystemResizePending: /), { timeoutMs: 60_000 });
+}, 90_000);
+
 test('what the class says wrong is told to the claim, and a class that is put right helps', async () => {
   await rig.apply(storageClassYaml('wrong', { poool: 'main' }));
   await rig.apply(claimYaml('data', 'wrong'));

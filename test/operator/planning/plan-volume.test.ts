@@ -58,6 +58,24 @@ describe('one step after the other', () => {
   });
 });
 
+test('growth comes last: a volume that cannot grow in use is told everything else all the same', async () => {
+  world.createVolume();
+  world.createMirror('m', { nodeName: 'node-b', buffer, onLoss: 'Suspend' });
+  await world.settle();
+  world.changeVolume({ size: '2Gi' });
+  const sizeOf = (node: string) => world.cluster.agent(node).volume(world.agentVolume).spec.size;
+  while (sizeOf('node-b') !== 2 ** 31) await world.step();
+  expect(sizeOf('node-a')).toBe(2 ** 30);
+  world.changeMirror('m', { onLoss: 'Continue' });
+  const told = new Set<string>();
+  for (let round = 0; round < 10 && told.size < 2; round += 1) {
+    const puts = (await world.plan()).actions.filter((action) => action.type === 'put-volume');
+    for (const { node, spec } of puts) if (node === 'node-a') told.add(`${spec.size} ${spec.onLoss}`);
+    await world.step();
+  }
+  expect([...told]).toEqual([`${2 ** 30} continue`, `${2 ** 31} continue`]);
+});
+
 describe('places', () => {
   test.each([
     ['on the node of the primary', { nodeName: 'node-a' }, 'False NodeHasCopy', 'node node-a has the primary'],
