@@ -29,6 +29,12 @@ export function snapshot(namespace: string, name: string, mirrorName: string, sp
   return custom('Snapshot', namespace, name, { source: { mirror: mirrorName }, ...spec });
 }
 
+/** Snapshots of these mirrors at one moment. */
+export function snapshotGroup(namespace: string, name: string, mirrors: readonly string[], spec: object = {}): object {
+  const usual = { sources: mirrors.map((mirror) => ({ mirror })), template: { claim: false } };
+  return custom('SnapshotGroup', namespace, name, { ...usual, ...spec });
+}
+
 /** A schedule of a mirror, each minute. */
 export function schedule(namespace: string, name: string, mirrorName: string, spec: object = {}): object {
   const usual = { cron: '* * * * *', template: { source: { mirror: mirrorName } } };

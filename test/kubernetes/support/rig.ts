@@ -7,6 +7,7 @@ import { nodePools } from '../../../operator/resources/node-pool.ts';
 import { primaryVolumes } from '../../../operator/resources/primary-volume.ts';
 import type { Resource } from '../../../operator/resources/resource.ts';
 import { snapshots } from '../../../operator/resources/snapshot.ts';
+import { snapshotGroups } from '../../../operator/resources/snapshot-group.ts';
 import { standbyMirrors } from '../../../operator/resources/standby-mirror.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { type AgentProcess, startAgent } from './agent-process.ts';
@@ -61,18 +62,28 @@ interface Cluster {
 const settleMs = 90_000;
 const pollMs = 100;
 
-/** @param arbiter whether the agents have the API server for an arbiter. */
+interface RigOptions {
+  /** Whether the agents have the API server for an arbiter. */
+  readonly arbiter?: boolean;
+  /** Of the operator, if it is not to be the administrator. */
+  readonly operatorKubeconfig?: string;
+  /** Where the operator is to reach an agent, if not at its own address. */
+  readonly reach?: (agent: AgentProcess) => Promise<ReachedAgent>;
+}
+
+type ReachedAgent = Pick<AgentProcess, 'node' | 'apiAddress' | 'mirrorAddress'>;
+
 export async function startRig(
   cluster: Cluster,
   moreNodes: readonly string[] = [],
-  { arbiter = false }: { readonly arbiter?: boolean } = {},
+  options: RigOptions = {},
 ): Promise<Rig> {
   const cleanups: (() => Promise<unknown>)[] = [];
   const remove = async () => {
     for (const cleanup of cleanups.reverse()) await cleanup();
   };
   try {
-    return await assemble(cluster, ['node-a', 'node-b', ...moreNodes], arbiter, cleanups, remove);
+    return await assemble(cluster, ['node-a', 'node-b', ...moreNodes], options, cleanups, remove);
   } catch (error) {
     await remove();
     throw error;
@@ -82,7 +93,7 @@ export async function startRig(
 async function assemble(
   cluster: Cluster,
   nodes: readonly string[],
-  arbiter: boolean,
+  { arbiter = false, operatorKubeconfig = cluster.kubeconfig, reach = async (agent) => agent }: RigOptions,
   cleanups: (() => Promise<unknown>)[],
   remove: Rig['remove'],
 ): Promise<Rig> {
@@ -93,7 +104,7 @@ async function assemble(
   const [a, b, ...others] = await Promise.all(nodes.map((node) => startAgent(node, 'none', more)));
   if (a === undefined || b === undefined) throw new Error('two agents were started');
   cleanups.push(() => Promise.all([a, b, ...others].map((agent) => agent.remove())));
-  const operator = await startOperator(cluster.kubeconfig, [a, b, ...others]);
+  const operator = await startOperator(operatorKubeconfig, await Promise.all([a, b, ...others].map(reach)));
   cleanups.push(() => operator.remove());
   const namespaces: string[] = [];
   cleanups.push(
@@ -142,7 +153,7 @@ async function assemble(
       });
     },
     async expectNothingLeft() {
-      for (const resource of [snapshots, standbyMirrors, primaryVolumes]) {
+      for (const resource of [snapshotGroups, snapshots, standbyMirrors, primaryVolumes]) {
         for (const namespace of namespaces)
           expect((await api.list<KubeObject>(resource, { namespace })).items).toEqual([]);
       }
