@@ -51,6 +51,8 @@ export class MirrorLink implements Mirror {
   #effects: Promise<void> = Promise.resolve();
   /** It is being taken from the volume: the arbiter must not be told anything else of it meanwhile. */
   #retiring = false;
+  /** It has been let go of, and is about to be taken from the volume. */
+  #released = false;
   /** When it was last heard of while every write went to it. */
   #lastStreamingMs: number;
 
@@ -98,6 +100,8 @@ export class MirrorLink implements Mirror {
         throw new UnderstudyError('Unavailable', `${message}the arbiter does not answer; try again`);
       }
     }
+    // Nothing completes without it before it has ceased to count.
+    this.#released = true;
     this.#channel?.strand(this.#stranded);
     this.#stranded.completeAll();
   }
@@ -131,7 +135,7 @@ export class MirrorLink implements Mirror {
   }
 
   get inSync(): boolean {
-    return this.#state.phase === 'InSync';
+    return this.#state.phase === 'InSync' && !this.#released;
   }
 
   /** Every write goes to the standby. */
@@ -161,6 +165,7 @@ export class MirrorLink implements Mirror {
   }
 
   #stateName(): MirrorStateName {
+    if (this.#released) return 'Outdated';
     switch (this.#state.phase) {
       case 'InSync':
       case 'Fenced':
