@@ -25,6 +25,7 @@ export interface StandbyParameters {
     readonly policy: 'Manual' | 'Automatic';
     readonly after?: string;
     readonly duringBackup?: 'Abort' | 'Finish' | 'Continue';
+    readonly finishWithin?: string;
     readonly evictPods?: boolean;
   };
 }
@@ -74,6 +75,7 @@ const parametersSchema = z.strictObject({
   failoverPolicy: z.enum(['Manual', 'Automatic']).default('Manual'),
   failoverAfter: durationField('').optional(),
   duringBackup: z.enum(['Abort', 'Finish', 'Continue']).optional(),
+  finishWithin: durationField('').optional(),
   evictPods: booleanField.optional(),
 });
 
@@ -118,6 +120,9 @@ function contradictionsIn(parsed: Parsed): string[] {
     ...(parsed.bufferPool === undefined && parsed.maxSnapshots !== undefined
       ? ['maxSnapshots needs bufferPool: without a buffer there are no snapshots']
       : []),
+    ...(parsed.finishWithin !== undefined && parsed.duringBackup !== 'Finish'
+      ? ['finishWithin needs duringBackup Finish: otherwise no backup is waited for']
+      : []),
   ];
 }
 
@@ -134,7 +139,7 @@ function toParameters(parsed: Parsed): ClaimParameters {
 }
 
 function toStandby(parsed: Parsed): StandbyParameters {
-  const { failoverAfter, duringBackup, evictPods } = parsed;
+  const { failoverAfter, duringBackup, finishWithin, evictPods } = parsed;
   return {
     pool: parsed.standbyPool ?? parsed.pool,
     nodeSelector: parsed.standbyNodeSelector,
@@ -144,6 +149,7 @@ function toStandby(parsed: Parsed): StandbyParameters {
       policy: parsed.failoverPolicy,
       ...(failoverAfter === undefined ? {} : { after: failoverAfter }),
       ...(duringBackup === undefined ? {} : { duringBackup }),
+      ...(finishWithin === undefined ? {} : { finishWithin }),
       ...(evictPods === undefined ? {} : { evictPods: evictPods === 'true' }),
     },
   };

@@ -67,6 +67,7 @@ test('every parameter has its place', () => {
     failoverPolicy: 'Automatic',
     failoverAfter: '1m',
     duringBackup: 'Finish',
+    finishWithin: '2m',
     evictPods: 'true',
   });
   expect(volume).toMatchObject({
@@ -82,7 +83,7 @@ test('every parameter has its place', () => {
     nodeSelector: { zone: 'b' },
     onLoss: 'Continue',
     buffer: { pool: 'extra', capacity: 3 * 2 ** 30, maxSnapshots: 7 },
-    failover: { policy: 'Automatic', after: '1m', duringBackup: 'Finish', evictPods: true },
+    failover: { policy: 'Automatic', after: '1m', duringBackup: 'Finish', finishWithin: '2m', evictPods: true },
   });
 });
 
@@ -144,6 +145,8 @@ describe('a refusal says what is wrong and what is known', () => {
     [{ bufferPool: 'b', maxSnapshots: '600' }, 'maxSnapshots: expected a number from 1 to 512'],
     [{ mirror: 'no' }, 'mirror: expected "true" or "false", got "no"'],
     [{ bufferCapacity: '1Gi' }, 'bufferCapacity needs bufferPool'],
+    [{ finishWithin: '2m' }, 'finishWithin needs duringBackup Finish'],
+    [{ duringBackup: 'Finish', finishWithin: 'soon' }, 'finishWithin: '],
     [{ maxSnapshots: '5' }, 'maxSnapshots needs bufferPool'],
     [{ fsType: 'ext4', 'csi.storage.k8s.io/fstype': 'xfs' }, 'name different filesystems'],
     [{ mode: 'Asynchronous', failoverPolicy: 'Automatic' }, 'invalid StandbyMirror: spec.failover.policy'],
