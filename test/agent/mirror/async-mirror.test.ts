@@ -140,3 +140,31 @@ describe('an asynchronous mirror', () => {
     expect(resyncs()).toBe(before + 1);
   });
 });
+
+describe('a standby of an asynchronous mirror that knows a newer epoch', () => {
+  test.each([['standby'], ['primary']] as const)(
+    'as a %s: its primary is fenced, and acknowledges nothing more',
+    async (role) => {
+      await start();
+      await scribble(100);
+      await caughtUp();
+      await rig.standby.store.update((record) => ({ ...record, role, epoch: 2 }));
+      rig.standby.restart();
+      await waitFor(() => rig.fenced !== undefined, { timeoutMs: 5_000 });
+      expect(rig.fenced).toContain('a newer epoch exists');
+      expect(rig.state()).toBe('Fenced');
+      await expect(async () => rig.primary.write(0, randomBytes(512))).rejects.toMatchObject({ code: 'Fenced' });
+      await expect(async () => rig.primary.flush()).rejects.toMatchObject({ code: 'Fenced' });
+    },
+  );
+
+  test('does not by being prepared: whether that epoch begins is still open, and writes do not wait for it', async () => {
+    await start();
+    await scribble(100);
+    await caughtUp();
+    await rig.standby.copy.prepare(2);
+    await waitFor(() => rig.primary.mirrors[0]?.lastError?.includes('prepared for epoch 2'), { timeoutMs: 5_000 });
+    await scribble(50);
+    expect(rig.fenced).toBeUndefined();
+  });
+});
