@@ -157,6 +157,7 @@ export class VolumeEngine {
       consistent: role === 'primary' || standby.consistent,
       clean: role === 'primary' || standby.clean,
       ...(role === 'standby' && standby.preparedEpoch !== undefined ? { prepared: standby.preparedEpoch } : {}),
+      ...(role === 'standby' ? { dataEpoch: standby.dataEpoch } : {}),
       attached: this.liveConnections > 0,
       ...(role === 'primary' ? { primarySince: primarySince ?? epoch } : {}),
       arbiter: this.#arbiterView(),

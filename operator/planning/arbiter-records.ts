@@ -23,15 +23,18 @@ export function followedRecord(record: ArbiterRecord, place: Place, epoch: numbe
 
 /**
  * Another primary: every other copy counts as Outdated from here on, because nothing is said of it in this epoch (rule 1).
- * `lossAccepted`: the new primary may miss what the old one has acknowledged. `readersEnd`: nobody reads on.
+ * `lossFrom`: the new primary may miss what was acknowledged from this epoch on, so whoever was primary since has something
+ * that it lacks. `readersEnd`: nobody reads on.
  */
 export function promotedRecord(
   record: ArbiterRecord,
   place: Place,
   epoch: number,
-  { lossAccepted, readersEnd }: { readonly lossAccepted: boolean; readonly readersEnd: boolean },
+  { lossFrom, readersEnd }: { readonly lossFrom?: number | undefined; readonly readersEnd: boolean },
 ): ArbiterRecord {
-  const promoted = next(record, place, epoch, lossAccepted ? [record.copy] : []);
+  const lossAccepted = lossFrom !== undefined;
+  const superseded = record.superseded?.filter((entry) => !lossAccepted || entry.epoch < lossFrom);
+  const promoted = next({ ...record, superseded }, place, epoch, lossAccepted ? [record.copy] : []);
   return { ...promoted, ...(lossAccepted ? { lossAccepted } : {}), ...(readersEnd ? { readersEnd } : {}) };
 }
 

@@ -137,21 +137,43 @@ function planOrdered(
     return planned(world, volume, primary, candidate, candidates);
   }
   if (obstacle === undefined) return promote(world, volume, primary, candidate, candidates, { loss });
-  const confirmed = volume.metadata.annotations?.[acceptLossAnnotation] === confirmation(primary);
-  if (!confirmed || !candidate.view.consistent)
-    return waiting('MayLoseWrites', `${candidate.fact.name}: ${obstacle}. ${forceHint(primary)}`);
-  return promote(world, volume, primary, candidate, candidates, { loss, lossAccepted: true });
+  const { dataEpoch = primary.record.epoch, consistent } = candidate.view;
+  if (dataEpoch < 1) return waiting('Empty', emptyCopy(candidate));
+  const fromEpoch = Math.min(dataEpoch, primary.record.epoch);
+  const accepted = acceptedFrom(primary, volume.metadata.annotations?.[acceptLossAnnotation]);
+  if (accepted === undefined || accepted > fromEpoch || !consistent)
+    return waiting('MayLoseWrites', `${candidate.fact.name}: ${obstacle}. ${forceHint(primary, fromEpoch)}`);
+  return promote(world, volume, primary, candidate, candidates, { loss, lossFromEpoch: accepted });
 }
 
-/** Names whose writes may be lost, and when: it can be used for nothing else (rule 6). */
-function confirmation({ node, record }: PrimaryFact): string {
-  return `${node}/${record.epoch}`;
+function emptyCopy({ node }: Candidate): string {
+  return `the copy on node ${node} has never been in sync: it holds nothing, and no order makes it the primary`;
 }
 
-function forceHint(primary: PrimaryFact): string {
+/**
+ * Names whose writes may be lost, and of which epochs: it can be used for nothing else (rule 6). A copy that was left behind
+ * in an older epoch misses what was acknowledged since, also by whoever was the primary before: then the order says so.
+ */
+function confirmation({ node, record }: PrimaryFact, fromEpoch: number): string {
+  return fromEpoch < record.epoch ? `${node}/${fromEpoch}-${record.epoch}` : `${node}/${record.epoch}`;
+}
+
+/** The first epoch of which the order accepts a loss, or undefined if it is no order about this primary. */
+function acceptedFrom(primary: PrimaryFact, order: string | undefined): number | undefined {
+  const { epoch } = primary.record;
+  const from = Number(/\/(\d+)-\d+$/.exec(order ?? '')?.[1] ?? epoch);
+  return from >= 1 && from <= epoch && order === confirmation(primary, from) ? from : undefined;
+}
+
+function forceHint(primary: PrimaryFact, fromEpoch = primary.record.epoch): string {
+  const { epoch } = primary.record;
+  const lost =
+    fromEpoch < epoch
+      ? `Its data is of epoch ${fromEpoch}: what was acknowledged without it in epochs ${fromEpoch} to ${epoch}, by any primary, would be lost.`
+      : `What node ${primary.node} acknowledged alone in epoch ${epoch} would be lost.`;
   return (
-    `What node ${primary.node} acknowledged alone in epoch ${primary.record.epoch} would be lost. Bring it back; or, if it is ` +
-    `lost for good and certainly off: kubectl annotate … ${promoteAnnotation}=<node> ${acceptLossAnnotation}=${confirmation(primary)}`
+    `${lost} Bring node ${primary.node} back; or, if it is lost for good and certainly off: ` +
+    `kubectl annotate … ${promoteAnnotation}=<node> ${acceptLossAnnotation}=${confirmation(primary, fromEpoch)}`
   );
 }
 
@@ -192,7 +214,7 @@ function promote(
   primary: PrimaryFact,
   candidate: Candidate,
   candidates: readonly Candidate[],
-  { loss, lossAccepted = false }: { readonly loss?: CopyLoss; readonly lossAccepted?: boolean },
+  { loss, lossFromEpoch }: { readonly loss?: CopyLoss; readonly lossFromEpoch?: number },
 ): FailoverPlan {
   const { node, fact, spec } = candidate;
   const backup = backupToFinish(world, volume, primary, candidate, loss);
@@ -205,14 +227,16 @@ function promote(
   if (!outcome.ok) return waiting(failureReason(outcome.failure), `node ${node}: ${outcome.failure.message}`);
   const { clean = false, consistent = false, dataEpoch = 0 } = outcome.prepared ?? {};
   if (!consistent) return waiting('Inconsistent', `the copy on node ${node} is the image of no moment`);
+  if (dataEpoch < 1) return waiting('Empty', emptyCopy(candidate));
   const holdsAll = clean && dataEpoch === primary.record.epoch && isInSync(primary.record, fact.name);
-  if (!holdsAll && !lossAccepted)
+  const fromEpoch = Math.min(dataEpoch, primary.record.epoch);
+  if (!holdsAll && (lossFromEpoch === undefined || fromEpoch < lossFromEpoch))
     return waiting(
       'MayLoseWrites',
-      `prepared, the copy on node ${node} may miss acknowledged writes. ${forceHint(primary)}`,
+      `prepared, the copy on node ${node} may miss acknowledged writes. ${forceHint(primary, fromEpoch)}`,
     );
   const record = promotedRecord(primary.record, { node, copy: fact.name }, epoch, {
-    lossAccepted: lossAccepted && !holdsAll,
+    lossFrom: holdsAll ? undefined : fromEpoch,
     readersEnd: spec.failover.duringBackup === 'Abort',
   });
   return { ...waiting('Promoting', `node ${node} becomes the primary of epoch ${epoch}`), record };

@@ -48,6 +48,8 @@ interface SimulatedVolume {
   /** What a restart, or a resynchronisation, leaves of a standby. */
   clean: boolean;
   consistent: boolean;
+  /** Of what a standby holds, if not of its own epoch. */
+  dataEpoch?: number;
   links: Map<string, MirrorState>;
   snapshots: Map<string, SnapshotView>;
   /** Requests that wait for a lull, with the mirror that they are for. */
@@ -194,7 +196,7 @@ export class SimulatedAgent implements AgentClient {
       if (epoch < (volume.prepared ?? 0)) throw refusal('Conflict', `${name} is prepared for ${volume.prepared}`);
       volume.prepared = epoch;
       const { clean, consistent } = volume;
-      return { epoch, clean, consistent, dataEpoch: volume.spec.epoch };
+      return { epoch, clean, consistent, dataEpoch: dataEpochOf(volume) };
     });
   }
 
@@ -486,6 +488,7 @@ export class SimulatedAgent implements AgentClient {
         ? { primarySince: volume.since }
         : { link: { connected: this.#isConnected(name, volume), state: 'InSync' as const } }),
       ...(volume.prepared === undefined ? {} : { prepared: volume.prepared }),
+      ...(spec.role === 'standby' ? { dataEpoch: dataEpochOf(volume) } : {}),
       attached: volume.attached,
       ...(volume.restore === undefined ? {} : { restore: volume.restore }),
       ...(volume.filling === undefined ? {} : { filling: volume.filling }),
@@ -551,4 +554,8 @@ function waitingView(name: string): SnapshotView {
 /** An answer of an agent, as against a failure to reach it. */
 function refusal(code: ErrorCode, message: string): UnderstudyError {
   return new UnderstudyError(code, message, { labels: { status: 409 } });
+}
+
+function dataEpochOf({ dataEpoch, spec }: SimulatedVolume): number {
+  return dataEpoch ?? spec.epoch;
 }

@@ -153,6 +153,8 @@ export const volumeViewSchema = z.object({
   clean: z.boolean(),
   /** The epoch for which this standby has been prepared for promotion. */
   prepared: z.number().optional(),
+  /** The highest epoch of which this standby has writes; 0: it has never been in sync with any primary. */
+  dataEpoch: z.number().optional(),
   attached: z.boolean(),
   /** The epoch in which this copy became the primary; it may have been given newer ones since. */
   primarySince: z.number().optional(),

@@ -300,6 +300,64 @@ describe('an order', () => {
     expect(record()?.copies).toEqual([{ name: 'origin', state: 'InSync', epoch: 2 }]);
   });
 
+  describe('to accept a loss, where the copy was left behind in an older epoch', () => {
+    /** node-c has what node-a acknowledged until it was left behind; node-b has followed node-a, and is lost as well. */
+    beforeEach(async () => {
+      await mirrored();
+      world.createMirror('other', { nodeName: 'node-c' });
+      await settleAgain();
+      world.annotate({ [promoteAnnotation]: 'node-b' });
+      await settleAgain();
+      expect(record()).toMatchObject({ epoch: 2, node: 'node-b', superseded: [{ name: 'origin', epoch: 1 }] });
+      const { volume } = world;
+      const arbiter = record();
+      if (volume && arbiter)
+        world.volume = { ...volume, status: { ...volume.status, arbiter: { ...arbiter, copies: [] } } };
+      copy('node-c').clean = false;
+      copy('node-c').dataEpoch = 1;
+      // It never got to being a standby of epoch 2.
+      Object.assign(copy('node-a').spec, { role: 'primary', epoch: 1 });
+      agent('node-a').down = true;
+      await lose('node-b');
+    });
+
+    test('an order that names the newest epoch only is not enough', async () => {
+      world.annotate({ [promoteAnnotation]: 'node-c', [acceptLossAnnotation]: 'node-b/2' });
+      await settleAgain();
+      expect(record()?.epoch).toBe(2);
+      expect(world.condition('Promotion')).toBe('False MayLoseWrites');
+      expect(world.message('Promotion')).toContain(`${acceptLossAnnotation}=node-b/1-2`);
+    });
+
+    test('nor is one that names too few, or another primary', async () => {
+      for (const order of ['node-b/0-2', 'node-b/2-2', 'node-b/1-3', 'node-a/1-2']) {
+        world.annotate({ [promoteAnnotation]: 'node-c', [acceptLossAnnotation]: order });
+        await settleAgain();
+        expect(record()?.epoch, order).toBe(2);
+      }
+    });
+
+    test('one that names all of them is obeyed, and every primary of one of them may have something of its own', async () => {
+      world.annotate({ [promoteAnnotation]: 'node-c', [acceptLossAnnotation]: 'node-b/1-2' });
+      await settleAgain();
+      expect(record()).toMatchObject({ node: 'node-c', lossAccepted: true, superseded: [], divergent: ['standby'] });
+      agent('node-a').down = false;
+      await settleAgain();
+      expect(world.message('SplitBrain')).toContain('origin');
+      expect(copy('node-a').spec).toMatchObject({ role: 'primary', epoch: 1 });
+    });
+
+    test('a copy that has never been in sync is not promoted by any order', async () => {
+      copy('node-c').dataEpoch = 0;
+      for (const order of ['node-b/2', 'node-b/1-2', 'node-b/0-2']) {
+        world.annotate({ [promoteAnnotation]: 'node-c', [acceptLossAnnotation]: order });
+        await settleAgain();
+        expect(record()?.epoch, order).toBe(2);
+        expect(world.condition('Promotion')).toBe('False Empty');
+      }
+    });
+  });
+
   test('never makes a primary of the image of no moment', async () => {
     await mirrored();
     copy('node-b').consistent = false;
