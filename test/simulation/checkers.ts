@@ -22,7 +22,7 @@ export class Checkers {
 
   /** After every event: who serves now, and who has come in sync. */
   look(): void {
-    const { nodes, history } = this.#world;
+    const { nodes, history, restores } = this.#world;
     const areInSync = new Set<string>();
     for (const node of nodes) {
       const { device, life } = node;
@@ -36,6 +36,7 @@ export class Checkers {
       }
     }
     this.#wereInSync = areInSync;
+    restores.look();
   }
 
   /** Invariant 1: what was acknowledged and flushed before it came in sync is on its stable storage. */

@@ -1,11 +1,12 @@
 import type { Random } from '../support/random.ts';
+import type { Attacks } from './attacks.ts';
 import type { FaultWeights } from './faults.ts';
 import type { FollowerKind, WorldConfig } from './world.ts';
 
 const mebibyte = 1024 * 1024;
 
 /** Draws the circumstances of a run. */
-export function configFor(random: Random, follower: FollowerKind): WorldConfig {
+export function configFor(random: Random, follower: FollowerKind, attacks: Attacks): WorldConfig {
   const small = random.chance(0.7);
   return {
     follower,
@@ -30,7 +31,8 @@ export function configFor(random: Random, follower: FollowerKind): WorldConfig {
       thinkMs: random.pick([20, 80, 300]),
       maxSectors: random.pick([16, 128, 512]),
     },
-    faults: faultsFor(random),
+    faults: { ...faultsFor(random), ...attacks.faults },
+    clockRates: attacks.clockRates,
     faultEveryMs: random.pick([600, 2_000, 6_000]),
     snapshotEveryMs: random.pick([500, 3_000]),
     arbiterLossiness: random.pick([0, 0.05, 0.3]),
@@ -38,7 +40,7 @@ export function configFor(random: Random, follower: FollowerKind): WorldConfig {
   };
 }
 
-function faultsFor(random: Random): FaultWeights {
+function faultsFor(random: Random): Omit<FaultWeights, keyof Attacks['faults']> {
   const often = () => random.pick([0, 1, 1, 3]);
   const seldom = () => (random.chance(0.2) ? 1 : 0);
   return {

@@ -1,4 +1,5 @@
 import type { Random } from '../support/random.ts';
+import type { attackFaults } from './attacks.ts';
 import type { SimulatedNode } from './node.ts';
 import type { World } from './world.ts';
 
@@ -25,7 +26,8 @@ export type FaultKind =
   | 'data disk fails'
   | 'orderly restart'
   | 'drop mirror'
-  | 'move mirror';
+  | 'move mirror'
+  | (typeof attackFaults)[number];
 
 /** What goes wrong, when, and where. */
 export class Faults {
@@ -91,6 +93,7 @@ export class Faults {
       case 'cut one way':
         return network.cut(node.name, other.name);
       case 'heal':
+        this.#world.reachAll();
         return network.heal();
       case 'arbiter down':
         arbiter.down = config.arbiter === 'swap';
@@ -131,6 +134,21 @@ export class Faults {
         return;
       case 'move mirror':
         return void operator.changeMirrors(node, 'move');
+      case 'clock jumps':
+        node.skew.offsetMs += (this.#random.fraction() - 0.5) * 2 * longestJumpMs;
+        return;
+      case 'cut from arbiter':
+        return void arbiter.cutFrom.add(node.name);
+      case 'cut from operator':
+        return void this.#world.unseen.add(node.name);
+      case 'operator dies':
+        return this.#world.replaceOperator(this.#random.below(8_000));
+      case 'second operator':
+        return this.#world.secondOperator(this.#random.below(20_000));
+      case 'restore':
+        return this.#restore();
+      case 'force promotion':
+        return void this.#force();
       case 'orderly restart':
         return void node.restart().catch(() => undefined);
     }
@@ -140,8 +158,10 @@ export class Faults {
   mend(): void {
     const { everyNode, network, arbiter } = this.#world;
     network.heal();
+    this.#world.reachAll();
     arbiter.down = false;
     arbiter.lossiness = 0;
+    for (const node of everyNode) node.heldDown = false;
     for (const node of everyNode) {
       this.#recover(node);
       node.dataDisk.failing = {};
@@ -166,6 +186,37 @@ export class Faults {
     scheduler.after(this.#random.below(500), () => primary.boot());
   }
 
+  /** The primary is switched off, and taken for lost: another copy is promoted, whatever it misses. */
+  async #force(): Promise<void> {
+    const { nodes, arbiter, scheduler, operator, config } = this.#world;
+    const primary = this.#world.node(arbiter.object.primary);
+    const targets = nodes.filter((node) => node !== primary && node.isUp && node.record?.role === 'standby');
+    if (config.arbiter !== 'swap' || primary.heldDown || targets.length === 0) return;
+    primary.heldDown = true;
+    if (this.#random.chance(0.5)) primary.kill();
+    else primary.crash();
+    const target = this.#random.pick(targets);
+    const order = operator.force(target).catch(() => false);
+    await Promise.race([order, scheduler.delay(longestOrderMs)]);
+    await scheduler.delay(this.#random.below(20_000));
+    primary.heldDown = false;
+    primary.boot();
+  }
+
+  /** Something often happens in the middle of it. */
+  #restore(): void {
+    const { arbiter, scheduler, restores } = this.#world;
+    restores.begin();
+    if (this.#random.chance(0.4)) return;
+    scheduler.after(this.#random.below(3_000), () => {
+      const primary = this.#world.node(arbiter.object.primary);
+      if (!restores.isUnderWay) return;
+      if (this.#random.chance(0.5)) primary.kill();
+      else primary.crash();
+      this.#bootLater(primary);
+    });
+  }
+
   #fill(node: SimulatedNode): void {
     node.dataFull = true;
     node.dataDisk.capacityBytes = node.dataDisk.usedBytes;
@@ -184,3 +235,6 @@ export class Faults {
     this.#world.scheduler.after(long + this.#random.below(4) * this.#random.below(4_000), () => node.boot());
   }
 }
+
+const longestJumpMs = 3_600_000;
+const longestOrderMs = 30_000;

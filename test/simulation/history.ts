@@ -1,4 +1,5 @@
 import { type Change, type Incarnation, Ledger, type Loss } from './ledger.ts';
+import type { ForcedPromotion } from './simulated-arbiter.ts';
 import type { Violations } from './violations.ts';
 import { WriteOrder } from './write-order.ts';
 
@@ -22,12 +23,19 @@ export interface PrimaryLife extends Incarnation {
 export class History {
   readonly ledger: Ledger;
   readonly #violations: Violations;
+  readonly #forced: readonly ForcedPromotion[];
   #current: PrimaryLife | undefined;
   /** What the crashes since it last served may have taken from the node that serves. */
   #loss: Loss = 'nothing acknowledged';
   #machineCrashed = false;
 
-  constructor(volumeBytes: number, firstPrimary: string, violations: Violations) {
+  constructor(
+    volumeBytes: number,
+    firstPrimary: string,
+    violations: Violations,
+    forced: readonly ForcedPromotion[] = [],
+  ) {
+    this.#forced = forced;
     this.ledger = new Ledger(volumeBytes, { node: firstPrimary, epoch: 1, life: 0 });
     this.#violations = violations;
   }
@@ -68,6 +76,10 @@ export class History {
   serves(life: PrimaryLife): void {
     if (life.phase !== 'waiting' || !life.image) return;
     const { node, epoch } = this.ledger.current;
+    if (this.isGivenUp(life)) {
+      life.phase = 'past';
+      return;
+    }
     if (life.epoch < epoch || (life.epoch === epoch && life.node !== node)) {
       this.#violations.report(
         '5',
@@ -77,7 +89,10 @@ export class History {
       return;
     }
     if (this.#current && this.#current !== life) this.#current.phase = 'past';
-    const wrong = this.ledger.goOn(life, life.image, life.loss, life.durable);
+    const forced = this.#forced.find((order) => order.epoch === life.epoch && epoch < life.epoch);
+    const wrong = forced
+      ? this.ledger.goOnWithLoss(life, life.image, forced.dataEpoch)
+      : this.ledger.goOn(life, life.image, life.loss, life.durable);
     if (wrong.length > 0) {
       this.#violations.report(
         life.node === node ? '5 (restart)' : '5/6 (promotion)',
@@ -92,6 +107,11 @@ export class History {
     for (const change of life.queued.splice(0)) this.ledger.issue(change);
   }
 
+  /** A promotion has given up what it acknowledges: nobody promises that any more. */
+  isGivenUp({ node, epoch }: PrimaryLife): boolean {
+    return this.#forced.some((order) => order.givenUp === node && epoch <= order.givenUpEpoch);
+  }
+
   issue(life: PrimaryLife, change: Change): void {
     life.order.issue(change);
     if (life.phase === 'current') this.ledger.issue(change);
@@ -102,7 +122,7 @@ export class History {
     life.order.acknowledge(change);
     this.serves(life);
     if (life.phase === 'current') return this.ledger.acknowledge(change, durable);
-    if (change.survived !== true) {
+    if (change.survived !== true && !this.isGivenUp(life)) {
       this.#violations.report(
         '5',
         `${life.node} acknowledged write ${change.stamp} in epoch ${life.epoch}, which the primary of epoch ${this.epoch} does not have`,

@@ -52,6 +52,10 @@ export interface BarrierPoint {
  */
 export class Ledger {
   readonly sectors: number;
+  /** Every change that was ever asked for of the primaries whose word counted. */
+  readonly #all: Change[] = [];
+  /** With what each epoch began. */
+  readonly #starts = new Map<number, Int32Array>();
   /** The versions known to be on stable storage. */
   readonly #base: Int32Array;
   /** Their indexes. */
@@ -66,12 +70,14 @@ export class Ledger {
     this.#base = new Int32Array(this.sectors);
     this.#baseIndex = new Int32Array(this.sectors);
     this.current = first;
+    this.#starts.set(first.epoch, new Int32Array(this.sectors));
   }
 
   issue(change: Change): void {
     change.index = this.#nextIndex;
     this.#nextIndex += 1;
     this.#underWay.push(change);
+    this.#all.push(change);
     for (const sector of sectorsOf(change))
       this.#list(sector).push({ stamp: change.stamp, index: change.index, change });
   }
@@ -156,8 +162,44 @@ export class Ledger {
       );
     }
     this.#underWay = [];
-    this.current = incarnation;
+    this.#begins(incarnation, image);
     return wrong;
+  }
+
+  /**
+   * The history goes on from an image that may miss what was acknowledged from an epoch on, and nothing else.
+   * @returns the sectors whose content is not allowed
+   */
+  goOnWithLoss(incarnation: Incarnation, image: Int32Array, fromEpoch: number): string[] {
+    const from = Math.max(...[...this.#starts.keys()].filter((epoch) => epoch <= fromEpoch));
+    const start = this.#starts.get(from) as Int32Array;
+    const allowed = new Map<number, Set<number>>();
+    for (const change of this.#all) {
+      if (change.incarnation.epoch < from) continue;
+      for (const sector of sectorsOf(change)) {
+        const stamps = allowed.get(sector) ?? new Set([start[sector] as number]);
+        allowed.set(sector, stamps.add(change.stamp));
+      }
+    }
+    const wrong: string[] = [];
+    image.forEach((stamp, sector) => {
+      if (allowed.get(sector)?.has(stamp) ?? start[sector] === stamp) return;
+      wrong.push(`sector ${sector} holds ${stamp}, which is older than epoch ${from}, or was never there`);
+    });
+    this.#nextIndex += 1;
+    this.#versions.clear();
+    this.#before.clear();
+    this.#base.set(image);
+    this.#baseIndex.fill(this.#nextIndex - 1);
+    for (const change of this.#underWay) change.survived ??= false;
+    this.#underWay = [];
+    this.#begins(incarnation, image);
+    return wrong;
+  }
+
+  #begins(incarnation: Incarnation, image: Int32Array): void {
+    if (incarnation.epoch > this.current.epoch) this.#starts.set(incarnation.epoch, Int32Array.from(image));
+    this.current = incarnation;
   }
 
   describe(sector: number, stamp: number, floor: number): string {

@@ -15,13 +15,14 @@ import {
 } from '../../agent/volume/open-copy.ts';
 import { planChange } from '../../agent/volume/volume-change.ts';
 import { loadRecord, saveRecord, type VolumeRecord } from '../../agent/volume/volume-record.ts';
+import { VolumeRestore } from '../../agent/volume/volume-restore.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Random } from '../support/random.ts';
 import { SimulatedDisk } from '../support/simulated-storage.ts';
 import type { History, PrimaryLife } from './history.ts';
-import { ProcessScope, traceLog } from './process-scope.ts';
+import { type ClockSkew, ProcessScope, traceLog } from './process-scope.ts';
 import type { Scheduler } from './scheduler.ts';
-import type { SimulatedNetwork } from './simulated-network.ts';
+import type { Purpose, SimulatedNetwork } from './simulated-network.ts';
 import { readStamp, sectorBytes } from './stamps.ts';
 import type { Trace } from './trace.ts';
 import type { Variant } from './variants.ts';
@@ -32,6 +33,8 @@ export const maxSnapshots = 8;
 /** Small, so that the journal is used, and overflows. */
 const queueBytes = 64 * 1024;
 const journalBytes = 1024 * 1024;
+/** Slow, so that much happens in the middle of a restore. */
+const restoredBytesPerSecond = 128 * 1024;
 
 export interface NodeOptions {
   readonly name: string;
@@ -52,6 +55,8 @@ export interface NodeOptions {
   readonly arbiter: ((scope: ProcessScope) => Arbiter) | undefined;
   readonly disk: { readonly slowness: number; readonly maxSyncMs: number };
   readonly newId: () => string;
+  /** How fast its clocks run; 1 is right. */
+  readonly clockRate: number;
 }
 
 /** A machine with two disks and the process of one agent, which has (at most) one copy of the volume. */
@@ -62,6 +67,15 @@ export class SimulatedNode {
   readonly #options: NodeOptions;
   scope: ProcessScope;
   copy: OpenedCopy | undefined;
+  /** Restores of its copy, in place. */
+  restore: VolumeRestore | undefined;
+  /** Its process has found no copy. */
+  isEmpty = false;
+  /** It is switched off, and nobody switches it on. */
+  heldDown = false;
+  /** Operations of clients that are under way here. */
+  users = 0;
+  readonly skew: ClockSkew;
   /** As a primary. */
   life: PrimaryLife | undefined;
   readonly #stamps = new WeakMap<Uint8Array, Map<number, number>>();
@@ -79,11 +93,12 @@ export class SimulatedNode {
   constructor(options: NodeOptions) {
     this.#options = options;
     this.name = options.name;
+    this.skew = { rate: options.clockRate, offsetMs: 0 };
     const { random, scheduler, disk } = options;
     const turn = () => scheduler.delay(0.05 + random.fraction() * disk.maxSyncMs);
     this.dataDisk = new SimulatedDisk({ random, slowness: disk.slowness, turn });
     this.bufferDisk = new SimulatedDisk({ random, slowness: disk.slowness, turn });
-    this.scope = new ProcessScope(scheduler);
+    this.scope = new ProcessScope(scheduler, this.skew);
     this.scope.end();
   }
 
@@ -102,17 +117,18 @@ export class SimulatedNode {
 
   /** Starts the process; the copy, if there is one, is there a little later. */
   boot(): void {
-    if (this.isUp) return;
+    if (this.isUp || this.heldDown) return;
     const { scheduler, network, trace } = this.#options;
-    const scope = new ProcessScope(scheduler);
+    const scope = new ProcessScope(scheduler, this.skew);
     this.scope = scope;
     this.#lives += 1;
     this.#turn = Promise.resolve();
-    network.listen(this.name, { scope, accept: (connection) => this.#accept(connection) });
+    network.listen(this.name, { scope, accept: (connection, purpose) => this.#accept(connection, purpose) });
     trace.note(this.name, 'boots');
     let created = true;
     void this.#inTurn(async () => {
       const record = await loadRecord(this.#directory(), this.name);
+      this.isEmpty = record === undefined;
       if (!record) return;
       created = record.created;
       await this.#options.variant.beforeStart?.(this.dataDisk);
@@ -162,6 +178,7 @@ export class SimulatedNode {
       if (this.copy) await this.#stop(this.copy);
       const { record } = planChange(volumeName, await this.#currentRecord(), spec);
       await saveRecord(this.#directory(), record);
+      this.isEmpty = false;
       await this.#open(record, synced);
     });
   }
@@ -219,6 +236,8 @@ export class SimulatedNode {
     const { life } = this;
     this.copy = undefined;
     this.life = undefined;
+    this.restore?.halt();
+    this.restore = undefined;
     await closeCopy(copy);
     // What was under way may have been acknowledged until here.
     this.#options.history.ended(this.name, life, false);
@@ -228,9 +247,10 @@ export class SimulatedNode {
     return this.copy?.store.record ?? (await loadRecord(this.#directory(), this.name));
   }
 
-  #accept(connection: Connection): void {
+  #accept(connection: Connection, purpose: Purpose): void {
     const { copy, scope } = this;
     if (!copy) return connection.destroy();
+    if (purpose === 'restore') return this.restore?.accept(connection);
     if (copy.role.kind === 'standby') {
       const { variant } = this.#options;
       return copy.role.standby.accept(variant.connection?.(connection, scope.clock) ?? connection);
@@ -244,6 +264,7 @@ export class SimulatedNode {
     const { life } = this;
     this.copy = undefined;
     this.life = undefined;
+    this.restore?.halt();
     let image = this.image();
     const { role, refused } = await changeRole(this.#copyOptions(copy.store.record), copy, (record) => {
       this.#options.history.ended(this.name, life, false);
@@ -257,6 +278,7 @@ export class SimulatedNode {
       this.life = this.#options.history.started(this.name, record.epoch, this.#lives, image, true);
       this.#options.onLife(this.life);
     }
+    this.restore?.resume();
     if (refused !== undefined) throw refused;
   }
 
@@ -265,11 +287,29 @@ export class SimulatedNode {
     const image = this.image();
     const copy = await openCopy(this.#copyOptions(record));
     this.copy = copy;
+    this.restore = this.#restoreOf(copy);
     trace.note(this.name, `is ${record.role} in epoch ${record.epoch}`);
     if (copy.role.kind === 'primary') {
       this.life = history.started(this.name, record.epoch, this.#lives, image, synced);
       this.#options.onLife(this.life);
     }
+    this.restore.resume();
+  }
+
+  #restoreOf({ store, stack }: OpenedCopy): VolumeRestore {
+    const { network, trace } = this.#options;
+    const { scope } = this;
+    return new VolumeRestore({
+      store,
+      stack,
+      connect: (address) => scope.guard(() => network.connect(this.name, scope, hostOf(address), 'restore')),
+      primary: () => this.device,
+      users: () => this.users,
+      takeSnapshot: () => Promise.reject(new UnderstudyError('Invalid', 'not simulated')),
+      clock: scope.clock,
+      log: traceLog(trace, this.name, scope),
+      bytesPerSecond: restoredBytesPerSecond,
+    });
   }
 
   #copyOptions(record: VolumeRecord): CopyOptions {
@@ -304,6 +344,8 @@ export class SimulatedNode {
   #end(machine: boolean): void {
     this.scope.end();
     this.copy = undefined;
+    this.restore = undefined;
+    this.users = 0;
     this.#options.history.ended(this.name, this.life, machine);
     this.life = undefined;
   }
@@ -333,6 +375,8 @@ export function specOf(
     follower?: string | undefined;
     /** The volume has a record at the arbiter. */
     arbitrated: boolean;
+    /** What the promoted copy misses is given up. */
+    acceptDataLoss?: boolean;
     /** Of the mirrors' addresses; every one leads to the node. */
     port?: number;
   },
@@ -344,6 +388,7 @@ export function specOf(
     epoch: shape.epoch,
     uid: 'u',
     ...(shape.arbitrated ? { arbiterKey: volumeName, onLoss: 'continue' } : {}),
+    ...(shape.acceptDataLoss ? { acceptDataLoss: true } : {}),
     provisioning: shape.sparse ? 'sparse' : 'thick',
     mirrors: [
       ...shape.mirrors.map((name) => ({ name, address: `${name}:${shape.port ?? 1}`, mode: 'synchronous' })),

@@ -5,7 +5,16 @@ import type { Log } from '../../common/log.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Trace } from './trace.ts';
 
-const never = new Promise<never>(() => undefined);
+/** How the clocks of a machine go wrong. */
+export interface ClockSkew {
+  /** How fast they run; 1 is right. */
+  readonly rate: number;
+  /** How far the time of day is off. */
+  offsetMs: number;
+}
+
+/** One of its own for everyone: whoever waits for it is forgotten together with it. */
+const never = () => new Promise<never>(() => undefined);
 
 /**
  * The life of one process. Everything that a process can do to the world goes through it, so that a killed one has no
@@ -13,11 +22,13 @@ const never = new Promise<never>(() => undefined);
  */
 export class ProcessScope {
   readonly #scheduler: Scheduler;
+  readonly #skew: ClockSkew;
   #alive = true;
   readonly #endings = new Set<() => void>();
 
-  constructor(scheduler: Scheduler) {
+  constructor(scheduler: Scheduler, skew: ClockSkew = { rate: 1, offsetMs: 0 }) {
     this.#scheduler = scheduler;
+    this.#skew = skew;
   }
 
   get alive(): boolean {
@@ -39,20 +50,20 @@ export class ProcessScope {
   }
 
   readonly clock: Clock = {
-    wallTimeMs: () => startOfTimeMs + Math.floor(this.#scheduler.nowMs),
-    monotonicMs: () => this.#scheduler.nowMs,
-    after: (delayMs, callback) => this.#scheduler.after(delayMs, () => this.#run(callback)),
+    wallTimeMs: () => startOfTimeMs + Math.floor(this.#scheduler.nowMs * this.#skew.rate + this.#skew.offsetMs),
+    monotonicMs: () => this.#scheduler.nowMs * this.#skew.rate,
+    after: (delayMs, callback) => this.#scheduler.after(delayMs / this.#skew.rate, () => this.#run(callback)),
     soon: (callback) => void this.#scheduler.after(0, () => this.#run(callback)),
   };
 
   /** Settles like the promise, as long as the process is alive. */
   guard<T>(operate: () => Promise<T>): Promise<T> {
-    if (!this.alive) return never;
+    if (!this.alive) return never();
     return operate().then(
-      (value) => (this.alive ? value : never),
+      (value) => (this.alive ? value : never()),
       (error: unknown) => {
         if (this.alive) throw error;
-        return never;
+        return never();
       },
     );
   }
@@ -71,7 +82,7 @@ export class ProcessScope {
 
   #file(file: RandomAccessFile): RandomAccessFile {
     const completion = (operate: () => Completion): Completion => {
-      if (!this.alive) return never;
+      if (!this.alive) return never();
       const done = operate();
       return done && this.guard(() => done);
     };

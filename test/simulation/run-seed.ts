@@ -1,5 +1,6 @@
 import { errorMessage } from '../../common/errors.ts';
 import { Random } from '../support/random.ts';
+import { attacksFor } from './attacks.ts';
 import { configFor } from './config.ts';
 import type { Follower } from './follower.ts';
 import type { PrimaryLife } from './history.ts';
@@ -11,6 +12,8 @@ export interface RunOptions {
   readonly variant?: Variant;
   /** Instead of what the seed decides. */
   readonly follower?: FollowerKind | undefined;
+  /** Instead of what the seed decides. */
+  readonly attacks?: boolean | undefined;
   /** Shows every line of the trace. */
   readonly show?: (line: string) => void;
 }
@@ -23,13 +26,17 @@ export interface RunResult {
   readonly events: number;
   readonly operations: number;
   readonly epochs: number;
+  /** Restores that were done, and promotions that accepted a loss. */
+  readonly restores: number;
+  readonly forced: number;
   readonly lastLines: readonly string[];
 }
 
 /** Simulates one seed from the creation of a volume to its end in peace, or to the first violation. */
 export async function runSeed(seed: number, options: RunOptions = {}): Promise<RunResult> {
   const random = new Random(seed);
-  const config = configFor(random.fork(), options.follower ?? options.variant?.follower ?? followerFor(seed));
+  const follower = options.follower ?? options.variant?.follower ?? followerFor(seed);
+  const config = configFor(random.fork(), follower, attacksFor(seed, options.attacks));
   const world = new World(config, random.fork(), options.variant ?? honest, options.show);
   const { scheduler, violations, trace, workload } = world;
   const unhandled = (error: unknown) =>
@@ -49,6 +56,8 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<R
     events: trace.events,
     operations: workload.done,
     epochs: world.history.epoch,
+    restores: world.restores.done,
+    forced: world.arbiter.forced.length,
     lastLines: [...trace.last, `simulated ${scheduler.nowMs.toFixed(0)} ms`],
   };
 }
@@ -98,15 +107,18 @@ async function peace(world: World): Promise<void> {
   if (broken.some((node) => isPrimary(world, node))) return;
   for (const node of broken) {
     snapshots.forget(node);
+    world.splitBrain.forget(node);
     node.wipe();
     if (node === follower?.node) follower.forget();
     node.boot();
   }
   const inSync = () => {
     const node = primary();
-    return serving() && node !== undefined && checkers.inSync(node).length === nodes.length - 1;
+    return (
+      serving() && !world.restores.isUnderWay && node !== undefined && checkers.inSync(node).length === nodes.length - 1
+    );
   };
-  await mustCome(world, 'every mirror is in sync', inSync);
+  await mustCome(world, 'every mirror is in sync, and no restore is under way', inSync);
   const node = await lastFlush(world, () => (inSync() ? primary() : undefined));
   if (!node) return;
   if (violations.list.length > 0) return;
@@ -116,7 +128,7 @@ async function peace(world: World): Promise<void> {
     if (violations.list.length > 0) return;
   }
   let checked = false;
-  void snapshots.checkAll().then(() => {
+  void Promise.all([snapshots.checkAll(), world.splitBrain.checkKept()]).then(() => {
     checked = true;
   });
   await mustCome(world, 'every snapshot has been looked at', () => checked);

@@ -13,6 +13,18 @@ export interface ArbiterObject {
   readonly epoch: number;
   readonly primary: string;
   readonly copies: Readonly<Record<string, CopyState>>;
+  /** Former primaries that may have acknowledged what this one does not have, with their epochs. */
+  readonly divergent?: Readonly<Record<string, number>>;
+}
+
+/** A promotion that accepted a loss: of what the copy given up acknowledged, in the epochs that the order named. */
+export interface ForcedPromotion {
+  readonly epoch: number;
+  readonly node: string;
+  readonly givenUp: string;
+  readonly givenUpEpoch: number;
+  /** Of the data of the copy that was promoted: nothing from before it may be lost. */
+  readonly dataEpoch: number;
 }
 
 /**
@@ -26,6 +38,11 @@ export class SimulatedArbiter {
   object: ArbiterObject;
   /** Nobody reaches it. */
   down = false;
+  /** These hosts do not reach it. */
+  readonly cutFrom = new Set<string>();
+  /** Processes that know that a newer epoch exists. */
+  readonly refused = new Set<ProcessScope>();
+  readonly forced: ForcedPromotion[] = [];
   /** How often a request or a reply is lost, from 0 to 1. */
   lossiness = 0;
 
@@ -41,6 +58,7 @@ export class SimulatedArbiter {
     const ask = (question: ArbiterQuestion, state: CopyState) =>
       scope.guard(async () => {
         const answer = await this.#ask(host, question, state);
+        if (answer === 'refused') this.refused.add(scope);
         this.#trace.note('arbiter', `${host} asks ${question.mirror} ${state} in ${question.epoch}: ${answer}`);
         return answer;
       });
@@ -59,13 +77,18 @@ export class SimulatedArbiter {
    * Swaps the object if it is still what was read. "unknown": no reply came, and it may have happened.
    * A request can be on its way for longer than its sender waits for the reply.
    */
-  async swap(read: ArbiterObject, next: Omit<ArbiterObject, 'version'>): Promise<'done' | 'conflict' | 'unknown'> {
+  async swap(
+    read: ArbiterObject,
+    next: Omit<ArbiterObject, 'version'>,
+    forced?: ForcedPromotion,
+  ): Promise<'done' | 'conflict' | 'unknown'> {
     const late = this.#random.chance(this.lossiness);
     const arrives = (async () => {
       if (late) await this.#scheduler.delay(this.#random.below(20_000));
       if (!(await this.#passes())) return 'unknown';
       if (this.object.version !== read.version) return 'conflict';
       this.object = { ...next, version: read.version + 1 };
+      if (forced) this.forced.push(forced);
       this.#trace.note('arbiter', `is now ${JSON.stringify(this.object)}`);
       if (!(await this.#passes())) return 'unknown';
       return 'done';
@@ -75,7 +98,7 @@ export class SimulatedArbiter {
   }
 
   async #ask(host: string, { epoch, mirror }: ArbiterQuestion, state: CopyState): Promise<ArbiterAnswer> {
-    const read = await this.read();
+    const read = this.cutFrom.has(host) ? undefined : await this.read();
     if (!read) {
       await this.#scheduler.delay(replyTimeoutMs);
       return 'unreachable';

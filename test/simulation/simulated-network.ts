@@ -4,10 +4,12 @@ import type { Random } from '../support/random.ts';
 import type { ProcessScope } from './process-scope.ts';
 import type { Scheduler } from './scheduler.ts';
 
+export type Purpose = 'mirror' | 'restore';
+
 /** Somebody who takes connections. */
 export interface Listener {
   readonly scope: ProcessScope;
-  accept(connection: Connection): void;
+  accept(connection: Connection, purpose: Purpose): void;
 }
 
 export interface NetworkTiming {
@@ -64,7 +66,7 @@ export class SimulatedNetwork {
     for (const end of [...this.#ends]) if (end.scope === scope) end.destroy();
   }
 
-  async connect(from: string, scope: ProcessScope, to: string): Promise<Connection> {
+  async connect(from: string, scope: ProcessScope, to: string, purpose: Purpose = 'mirror'): Promise<Connection> {
     await this.scheduler.delay(this.delayMs());
     if (this.isCut(from, to) || this.isCut(to, from)) {
       await this.scheduler.delay(connectTimeoutMs);
@@ -79,7 +81,7 @@ export class SimulatedNetwork {
     const far = new SimulatedConnection(this, this.#random.fork(), to, from, listener.scope);
     near.join(far);
     this.#ends.add(near).add(far);
-    listener.accept(far);
+    listener.accept(far, purpose);
     await this.scheduler.delay(this.delayMs());
     if (!scope.alive) near.destroy();
     return near;

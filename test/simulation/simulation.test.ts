@@ -14,9 +14,12 @@ function expectFine({ seed, violations, lastLines }: RunResult): void {
 }
 
 describe('the copies of a volume, whatever fails', () => {
-  test.each(failedSeeds)('keep their promises in seed $seed, which once found: $defect', async ({ seed, follower }) => {
-    expectFine(await runSeed(seed, { follower }));
-  });
+  test.each(failedSeeds)(
+    'keep their promises in seed $seed, which once found: $defect',
+    async ({ seed, follower, attacks }) => {
+      expectFine(await runSeed(seed, { follower, attacks }));
+    },
+  );
 
   test('keep their promises in seeds never tried before', async () => {
     const first = Date.now() % 2 ** 31;

@@ -46,6 +46,16 @@ export class SnapshotChecker {
     this.#expected = this.#expected.filter((expected) => expected.node !== node);
   }
 
+  /** One that is known to be there, on one of these nodes, with what it holds. */
+  choose(nodes: readonly SimulatedNode[]): { node: SimulatedNode; name: string; image: Int32Array } | undefined {
+    const there = this.#expected.flatMap(({ node, name, image, deleting }) =>
+      image && !deleting && nodes.includes(node) && node.copy?.stack.cow?.snapshot(name)?.state === 'Ready'
+        ? [{ node, name, image }]
+        : [],
+    );
+    return there.length === 0 ? undefined : this.#random.pick(there);
+  }
+
   async checkAll(): Promise<void> {
     for (const expected of this.#expected) await this.#check(expected);
   }
@@ -58,7 +68,7 @@ export class SnapshotChecker {
   #take(): void {
     const { nodes, history, trace } = this.#world;
     const primary = nodes.find((node) => node.device && node.life && history.isCurrent(node.life));
-    if (!primary?.device) return;
+    if (!primary?.device || this.#world.restores.isUnderWay) return;
     const { follower } = this.#world;
     const target = this.#random.pick(follower ? [...nodes, follower.node] : nodes);
     this.#number += 1;

@@ -55,7 +55,7 @@ export const defects: Readonly<Record<string, Variant>> = {
       role === 'primary' ? wrapFiles(directory, () => ({ sync: async () => undefined })) : directory,
   },
   'a standby counts as clean after an unclean end': {
-    seed: 73,
+    seed: 112,
     record: (record) => ({ ...record, running: false }),
   },
   'a primary forgets whom it needs': {
@@ -68,6 +68,10 @@ export const defects: Readonly<Record<string, Variant>> = {
   'a primary forgets its write-intent bitmap': {
     seed: 2,
     beforeStart: (disk) => disk.remove('intent'),
+  },
+  'a copy forgets that it is being restored': {
+    seed: 20_097,
+    record: ({ restore: _, ...record }) => record,
   },
   'a copy behind an asynchronous mirror does not sync': {
     seed: 10_001,

@@ -61,7 +61,9 @@ export class Workload {
   }
 
   #chooseNode(): SimulatedNode | undefined {
-    const nodes = this.#world.nodes.filter((node) => node.device && node.life);
+    const { restores } = this.#world;
+    const offered = (node: SimulatedNode) => !restores.isUnderWay && node.restore?.obstacle === undefined;
+    const nodes = this.#world.nodes.filter((node) => node.device && node.life && offered(node));
     if (nodes.length === 0) return undefined;
     return this.#random.pick(nodes);
   }
@@ -71,6 +73,7 @@ export class Workload {
     if (!device || !life) return;
     this.#underWay += 1;
     this.#started += 1;
+    node.users += 1;
     const settle = scope.onEnd(() => {
       this.#underWay -= 1;
     });
@@ -82,6 +85,7 @@ export class Workload {
     } finally {
       settle();
       this.#underWay -= 1;
+      if (scope.alive) node.users -= 1;
     }
   }
 
@@ -136,7 +140,8 @@ export class Workload {
     fua: boolean,
     operate: () => Promise<void> | undefined,
   ): Promise<void> {
-    const { history, trace } = this.#world;
+    const { history, trace, arbiter, violations } = this.#world;
+    const refused = arbiter.refused.has(node.scope);
     history.issue(life, change);
     trace.note(
       'client',
@@ -148,6 +153,8 @@ export class Workload {
       history.ledger.fail(change);
       throw error;
     }
+    if (refused && history.isGivenUp(life))
+      violations.report('split brain', `${node.name} acknowledges a write, and knows of a newer epoch`);
     trace.note('client', `${node.name} done ${change.stamp} ${change.offset}+${change.length}`);
     history.acknowledge(life, change, fua);
   }

@@ -1,15 +1,17 @@
 import type { MirrorTiming } from '../../agent/mirror/mirror-link-options.ts';
-import type { Random } from '../support/random.ts';
+import { Random } from '../support/random.ts';
 import { Checkers } from './checkers.ts';
 import { Faults, type FaultWeights } from './faults.ts';
 import { Follower, followerName } from './follower.ts';
 import { History } from './history.ts';
 import { SimulatedNode } from './node.ts';
 import { SimulatedOperator } from './operator.ts';
+import { Restores } from './restores.ts';
 import { Scheduler } from './scheduler.ts';
 import { SimulatedArbiter } from './simulated-arbiter.ts';
 import { type NetworkTiming, SimulatedNetwork } from './simulated-network.ts';
 import { SnapshotChecker } from './snapshot-checker.ts';
+import { SplitBrain } from './split-brain.ts';
 import { Trace } from './trace.ts';
 import type { Variant } from './variants.ts';
 import { Violations } from './violations.ts';
@@ -36,6 +38,8 @@ export interface WorldConfig {
   readonly snapshotEveryMs: number;
   readonly arbiterLossiness: number;
   readonly durationMs: number;
+  /** How fast the clocks of each node run; 1, where nothing is said. */
+  readonly clockRates: readonly number[];
 }
 
 /** Everything that takes part in one run. */
@@ -48,7 +52,12 @@ export class World {
   readonly arbiter: SimulatedArbiter;
   readonly history: History;
   readonly nodes: readonly SimulatedNode[];
-  readonly operator: SimulatedOperator;
+  /** The newest; others may live. */
+  operator: SimulatedOperator;
+  /** Nodes whose agents no operator reaches. */
+  readonly unseen = new Set<string>();
+  readonly restores: Restores;
+  readonly splitBrain: SplitBrain;
   readonly workload: Workload;
   readonly checkers: Checkers;
   readonly snapshots: SnapshotChecker;
@@ -63,7 +72,7 @@ export class World {
     this.network = new SimulatedNetwork(scheduler, random.fork(), config.network);
     this.arbiter = new SimulatedArbiter(scheduler, random.fork(), this.trace, nodeName(0));
     this.arbiter.lossiness = config.arbiterLossiness;
-    this.history = new History(config.volumeBytes, nodeName(0), this.violations);
+    this.history = new History(config.volumeBytes, nodeName(0), this.violations, this.arbiter.forced);
     this.nodes = Array.from({ length: config.nodes }, (_, index) =>
       this.#makeNode(nodeName(index), random.fork(), variant),
     );
@@ -72,8 +81,31 @@ export class World {
     this.checkers = new Checkers(this);
     this.snapshots = new SnapshotChecker(this, random.fork());
     this.faults = new Faults(this, random.fork(), config.faults, config.faultEveryMs);
+    this.restores = new Restores(this, new Random(random.seed + 3));
+    this.splitBrain = new SplitBrain(this);
     this.follower =
       config.follower === 'none' ? undefined : new Follower(this, this.#makeNode(followerName, random.fork(), variant));
+  }
+
+  /** All agents reach the arbiter, and the operator all agents. */
+  reachAll(): void {
+    this.unseen.clear();
+    this.arbiter.cutFrom.clear();
+  }
+
+  /** The operator dies, in the middle of whatever it does; another one starts some time later. */
+  replaceOperator(afterMs: number): void {
+    this.operator.die();
+    const next = new SimulatedOperator(this, new Random(Math.floor(this.scheduler.nowMs * 1000)));
+    this.operator = next;
+    this.scheduler.after(afterMs, () => next.start());
+  }
+
+  /** One that does not know that it is not the leader any more, and is slow, acts as well for some time. */
+  secondOperator(forMs: number): void {
+    const other = new SimulatedOperator(this, new Random(Math.floor(this.scheduler.nowMs * 1000)), slowOperatorMs);
+    other.start();
+    this.scheduler.after(forMs, () => other.die());
   }
 
   /** With the follower, which counts for nothing in the decisions about the others. */
@@ -112,7 +144,11 @@ export class World {
       timing: config.timing,
       variant,
       follows: name === followerName,
-      onLife: (life) => this.follower?.lives(`${life.node} in epoch ${life.epoch}, life ${life.life}`, life.order),
+      onLife: (life) => {
+        this.splitBrain.lives(life);
+        this.follower?.lives(`${life.node} in epoch ${life.epoch}, life ${life.life}`, life.order);
+      },
+      clockRate: config.clockRates[nameNumber(name)] ?? 1,
       arbiter: config.arbiter === 'swap' ? (scope) => this.arbiter.forPrimary(name, scope) : undefined,
       disk: config.disk,
       newId: () => {
@@ -126,3 +162,9 @@ export class World {
 function nodeName(index: number): string {
   return `node-${'abc'[index] ?? index}`;
 }
+
+function nameNumber(name: string): number {
+  return name === followerName ? 3 : 'abc'.indexOf(name.at(-1) ?? '');
+}
+
+const slowOperatorMs = 6_000;
