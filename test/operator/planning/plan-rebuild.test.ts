@@ -195,6 +195,81 @@ describe('a standby whose node is lost', () => {
   });
 });
 
+describe('a standby that is fed by another one', () => {
+  beforeEach(async () => {
+    world = new PlannedWorld(['node-a', 'node-b', 'node-c', 'node-d', 'node-e']);
+    world.useArbiter();
+    await mirrored({ nodeSelector: undefined, nodeName: 'node-b' });
+    world.createMirror('archive', {
+      ...anywhere,
+      mode: 'Asynchronous',
+      mirrorRef: { name: 'standby' },
+      rebuild: { after: '1m' },
+    });
+    await world.settle();
+    expect(placeOf('archive')).toBe('node-c');
+  });
+
+  const fedByB = () => copy('node-b')?.spec.mirrors.map(({ name, address }) => `${name} ${address}`);
+
+  test('is built again elsewhere, behind the same one, when its node is lost', async () => {
+    await lose('node-c');
+    await later(2);
+    expect(placeOf('archive')).toBe('node-d');
+    expect(fedByB()).toEqual([`archive ${agent('node-d').mirrorAddress}`]);
+    expect(copy('node-a')?.spec.mirrors.map(({ name }) => name)).toEqual(['standby']);
+    expect(copy('node-d')?.spec).toMatchObject({ role: 'standby', epoch: 1 });
+    expect(stale()).toEqual(['archive node-c']);
+    agent('node-c').down = false;
+    await world.settle();
+    expect(copy('node-c')).toBeUndefined();
+    expect(stale()).toBeUndefined();
+    expect(nodesOf()).toContain('archive node-d');
+  });
+
+  test('waits for the one that feeds it, if that is lost too', async () => {
+    await lose('node-b');
+    await lose('node-c');
+    await later(60);
+    expect(world.condition('Rebuild', 'archive')).toBe('False FeederLost');
+    expect(placeOf('archive')).toBe('node-c');
+    agent('node-b').down = false;
+    await later(2);
+    expect(placeOf('archive')).toBe('node-d');
+  });
+});
+
+test('a mirror whose copy is the primary has no standby to be lost, or to be built again', async () => {
+  await mirrored({ rebuild: { after: '1m' } });
+  world.annotate({ [promoteAnnotation]: 'node-b' });
+  await world.settle();
+  expect(status()).toMatchObject({ node: 'node-b', epoch: 2 });
+  order('node-b');
+  await world.settle();
+  expect(world.condition('Rebuild', 'standby')).toBeUndefined();
+  agent('node-b').down = true;
+  await later(60);
+  expect(world.condition('StandbyReachable', 'standby')).toBeUndefined();
+  expect(world.condition('Rebuild', 'standby')).toBeUndefined();
+});
+
+test('a former primary that has come back is no standby that an order could wait for', async () => {
+  await mirrored({ rebuild: { after: '1m' } });
+  world.annotate({ [promoteAnnotation]: 'node-b' });
+  await world.settle();
+  agent('node-b').down = true;
+  world.annotate({ [promoteAnnotation]: 'node-a', 'understudy.dev/accept-loss': 'node-b/2' });
+  const origin = copy('node-a');
+  if (origin) origin.clean = false;
+  await world.settle();
+  expect(status()).toMatchObject({ node: 'node-a', epoch: 3 });
+  agent('node-b').down = false;
+  order('node-b');
+  await world.settle();
+  expect(world.condition('SplitBrain')).toBe('True MayHaveDiverged');
+  expect(world.condition('Rebuild', 'standby')).toBeUndefined();
+});
+
 test('one after the other gets another node, never two at a time', async () => {
   world = new PlannedWorld(['node-a', 'node-b', 'node-c', 'node-d', 'node-e']);
   world.useArbiter();
