@@ -132,7 +132,8 @@ function apiServerCommand(program: string, pki: string, etcd: string, port: numb
     `--secure-port=${port}`,
     '--advertise-address=127.0.0.1',
     '--endpoint-reconciler-type=none',
-    '--service-cluster-ip-range=10.96.0.0/16',
+    // Both families, where that needs no feature gate.
+    `--service-cluster-ip-range=10.96.0.0/16${minorOf(program) < 23 ? '' : ',fd00::/108'}`,
     '--authorization-mode=Node,RBAC',
     '--allow-privileged=true',
     `--client-ca-file=${join(pki, 'ca.crt')}`,
@@ -148,7 +149,6 @@ function apiServerCommand(program: string, pki: string, etcd: string, port: numb
 }
 
 function controllerManagerCommand(program: string, pki: string, kubeconfig: string, port: number): string[] {
-  const minor = Number(/v1\.(\d+)/.exec(versionOf(program))?.[1]);
   return [
     program,
     `--kubeconfig=${kubeconfig}`,
@@ -157,7 +157,7 @@ function controllerManagerCommand(program: string, pki: string, kubeconfig: stri
     '--bind-address=127.0.0.1',
     `--secure-port=${port}`,
     // Up to 1.23 it also serves plain HTTP on every address unless told not to.
-    ...(minor < 24 ? ['--port=0'] : []),
+    ...(minorOf(program) < 24 ? ['--port=0'] : []),
     '--leader-elect=false',
     '--use-service-account-credentials=true',
     `--service-account-private-key-file=${join(pki, 'sa.key')}`,
@@ -167,6 +167,10 @@ function controllerManagerCommand(program: string, pki: string, kubeconfig: stri
     '--pvclaimbinder-sync-period=2s',
     `--flex-volume-plugin-dir=${join(pki, 'flex')}`,
   ];
+}
+
+function minorOf(program: string): number {
+  return Number(/v1\.(\d+)/.exec(versionOf(program))?.[1]);
 }
 
 function versionOf(program: string): string {

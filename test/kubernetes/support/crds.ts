@@ -8,8 +8,22 @@ export const crdDirectory = join(projectDirectory, 'crds');
 
 /** CEL rules of CustomResourceDefinitions came with Kubernetes 1.25; before that they are dropped. */
 export function hasCel(version: string): boolean {
+  return isAtLeast(version, 25);
+}
+
+/** Ours compare quantities, which came with Kubernetes 1.29. */
+export function hasCelQuantities(version: string): boolean {
+  return isAtLeast(version, 29);
+}
+
+/** ValidatingAdmissionPolicy, and the node of a pod in its tokens. */
+export function hasAdmissionPolicies(version: string): boolean {
+  return isAtLeast(version, 30);
+}
+
+function isAtLeast(version: string, wanted: number): boolean {
   const [, major, minor] = /^v(\d+)\.(\d+)/.exec(version) ?? [];
-  return Number(major) > 1 || Number(minor) >= 25;
+  return Number(major) > 1 || Number(minor) >= wanted;
 }
 
 /** The files of crds/. */
