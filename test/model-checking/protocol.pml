@@ -6,8 +6,12 @@
  * on its way, and what may happen when. Nothing here knows of time: a timeout may come at any moment.
  *
  * Kept small by: two copies, at most EPOCHS epochs and WRITES writes, each to a place of its own; a copy's content is the set
- * of writes that it has. A resync copies at one moment, and a flush is one step. Not in it: promotions by force, mirrors that
- * are dropped, several standbys, asynchronous mirrors. All of that is in test/simulation.
+ * of writes that it has. A resync copies at one moment, and a flush is one step. Not in it: several standbys, asynchronous
+ * mirrors. Both are in test/simulation.
+ *
+ * With FORCE someone may once accept a loss: he switches the primary off, orders the promotion of a copy that may miss writes,
+ * naming the epochs of which he gives something up, and switches the old primary on again whenever he likes; and he may look at
+ * what only that has, and give it up. With DROP a primary may drop its mirror, and take it on again.
  *
  * Checked:
  *   invariant 1  what has been flushed is on the disk of a copy that counts as in sync
@@ -16,6 +20,10 @@
  *   invariant 6  who becomes the primary, and who acknowledges, has every write that was acknowledged, unless it was never
  *                flushed and the machine of the primary that acknowledged it has gone down
  *
+ *   with FORCE   nothing is lost but what was acknowledged in the epochs that the order named; the primary that was given up
+ *                acknowledges nothing once it has heard of a newer epoch, and what it has acknowledged stays on it until somebody
+ *                gives that up
+ *
  * Built with one of these it is wrong, and the checker must say so:
  *   BROKEN_TIMEOUT  a primary goes on alone when the arbiter does not answer
  *   BROKEN_SWAP     a swap that arrives late is made, whatever was swapped before it
@@ -23,7 +31,11 @@
  *   BROKEN_CLEAN    a standby that ended uncleanly is promoted
  *   BROKEN_GATE     a primary that restarts does not wait for its standby
  *   BROKEN_CONFIRM  a standby confirms what it has not synced
- * With REACH it asserts that a volume never moves to the other copy and back under writes, which must fail as well.
+ *   BROKEN_RETURN   (FORCE) a copy that was given up returns as a standby like any other
+ *   BROKEN_FENCE    (FORCE) a primary that hears of a newer epoch goes on
+ *   BROKEN_DROP     (DROP) a mirror is dropped without the arbiter having marked it
+ * With REACH it asserts that a volume never moves to the other copy and back under writes, or, with FORCE, that nothing is lost
+ * by force when it has moved before; each must fail as well.
  */
 #include "generated/tables.pml"
 
@@ -60,6 +72,19 @@ typedef Copy {
   unsigned swap : 2;
   /* One that it has given up on, and that may still arrive: what it would say. */
   unsigned late : 2;
+#ifdef FORCE
+  /* It is switched off. */
+  bit off;
+  /* As a primary: it has been told of a newer epoch. */
+  bit knows;
+  /* It was given up; the writes that it has acknowledged, until somebody gives up what only it has. */
+  bit divergent;
+  bit discarded;
+  unsigned own : WRITES;
+#endif
+#ifdef DROP
+  bit dropping;
+#endif
 }
 
 Copy copy[2];
@@ -76,6 +101,16 @@ bit operatorReads;
 bit operatorNode;
 unsigned operatorEpoch : 2;
 bit operatorOk;
+#ifdef FORCE
+/* Whether the copy could be promoted by an order, and of which epoch its data is. */
+bit operatorConsistent;
+unsigned operatorData : 2;
+/* The promotion that accepted a loss; 0: none yet. */
+unsigned forcedEpoch : 2;
+/* In which epoch each write was acknowledged. */
+unsigned acknowledgedAt0 : 2;
+unsigned acknowledgedAt1 : 2;
+#endif
 
 /* What clients know. */
 unsigned written : WRITES;
@@ -105,7 +140,16 @@ hidden byte value;
 #define ASKING(what) c_expr { asking_of[C_ME.machine] == ASKING_##what }
 #define STREAMING c_expr { phase_of[C_ME.machine] == PHASE_CONFIRMING || phase_of[C_ME.machine] == PHASE_IN_SYNC }
 #define FORWARDING (STREAMING || PHASE(RESYNCING))
-#define SERVING (me.role == PRIMARY && !PHASE(FENCED))
+#ifdef FORCE
+#define OFF (me.off)
+#define DIVERGENT(node) (copy[node].divergent)
+#define RETURNS(node) (!copy[node].divergent || copy[node].discarded)
+#else
+#define OFF 0
+#define DIVERGENT(node) 0
+#define RETURNS(node) 1
+#endif
+#define SERVING (me.role == PRIMARY && !PHASE(FENCED) && !OFF)
 
 inline empty_channel(channel) {
   do
@@ -117,18 +161,27 @@ inline empty_channel(channel) {
 /* A write is complete for whoever has issued it. */
 inline acknowledge(w) {
   if
-  :: me.epoch >= acknowledgedIn ->
+#ifdef FORCE
+  :: me.divergent ->
+    assert(!me.knows);
+    if :: !me.discarded -> me.own = me.own | w :: else fi
+#endif
+  :: !DIVERGENT(n) && me.epoch >= acknowledgedIn ->
     assert(me.epoch > acknowledgedIn || acknowledgedBy == n);
     acknowledgedIn = me.epoch;
     acknowledgedBy = n;
     acknowledged = acknowledged | w;
+#ifdef FORCE
+    if :: w & 1 -> acknowledgedAt0 = me.epoch :: else fi;
+    if :: w & 2 -> acknowledgedAt1 = me.epoch :: else fi;
+#endif
     assert((acknowledged & ~me.cache) == 0)
   :: else ->
     /* The reply that the standby held it came late: the standby, which is the primary now, began with it. */
     assert((w & ~copy[acknowledgedBy].cache) == 0);
     acknowledged = acknowledged | w
   fi;
-#ifdef REACH
+#if defined(REACH) && !defined(FORCE)
   assert(!(acknowledgedIn == 3 && given[2] == 1 && acknowledgedBy == 0 && acknowledged == ALL_WRITES))
 #endif
 }
@@ -143,9 +196,30 @@ inline hang_up() {
   fi
 }
 
+#ifdef FORCE
+#define KNOWS me.knows = 1
+#define KEPT assert((me.own & ~me.cache) == 0)
+
+/* Someone has looked at what only it has. */
+inline discard(node) {
+  assert((copy[node].own & ~copy[node].cache) == 0);
+  copy[node].discarded = 1;
+  copy[node].own = 0
+}
+#else
+#define KNOWS skip
+#define KEPT skip
+#endif
+
 /* The machine takes an event, and what follows from it is done. */
 inline take(event) {
   chosen = event;
+#if defined(FORCE) && defined(BROKEN_FENCE)
+  if
+  :: chosen == EVENT_STALE_EPOCH || chosen == EVENT_OUTDATED_REFUSED -> chosen = EVENT_OUTDATED_GRANTED
+  :: else
+  fi;
+#endif
   c_code {
     todo = effects_of[C_ME.machine * EVENTS + chosen];
     C_ME.machine = next_state[C_ME.machine * EVENTS + chosen];
@@ -209,6 +283,12 @@ inline start() {
   me.swap = 0;
   me.machine = FRESH_NOT_NEEDED;
   me.gate = 0;
+#ifdef FORCE
+  me.knows = 0;
+#endif
+#ifdef DROP
+  me.dropping = 0;
+#endif
   empty_channel(back);
   if
   :: me.role == STANDBY ->
@@ -225,7 +305,12 @@ inline start() {
 
 #define KILL start()
 /* What was not synced is gone. Nobody promised more of what was not flushed, when the machine of its primary goes down. */
-#define CRASH me.cache = me.disk; if :: acknowledgedBy == n -> acknowledged = flushed :: else fi; start()
+#ifdef FORCE
+#define LOSE me.own = me.own & me.disk
+#else
+#define LOSE skip
+#endif
+#define CRASH me.cache = me.disk; LOSE; if :: acknowledgedBy == n && !DIVERGENT(n) -> acknowledged = flushed :: else fi; start()
 
 proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
   do
@@ -258,7 +343,7 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
       :: kind == ACCEPTED && PHASE(HANDSHAKING) -> take(EVENT_RESYNC_ACCEPTED)
       :: kind == CONFIRMED -> take(EVENT_CONFIRMED)
       :: kind == HELD && me.sent && me.pending == value -> me.sent = 0; me.pending = 0; acknowledge(value)
-      :: kind == STALE -> take(EVENT_STALE_EPOCH)
+      :: kind == STALE -> KNOWS; take(EVENT_STALE_EPOCH)
       :: else
       fi
     }
@@ -271,8 +356,8 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
       c_code { chosen = DECISION(now.recordEpoch, now.recordNode, PAgent->n, C_ME.epoch); };
       if
       :: chosen == DECISION_SWAP -> me.swap = 1
-      :: chosen == DECISION_REFUSED && ASKING(OUTDATED) -> take(EVENT_OUTDATED_REFUSED)
-      :: chosen == DECISION_REFUSED && ASKING(IN_SYNC) -> take(EVENT_IN_SYNC_REFUSED)
+      :: chosen == DECISION_REFUSED && ASKING(OUTDATED) -> KNOWS; take(EVENT_OUTDATED_REFUSED)
+      :: chosen == DECISION_REFUSED && ASKING(IN_SYNC) -> KNOWS; take(EVENT_IN_SYNC_REFUSED)
       :: else -> skip
       fi
     }
@@ -293,7 +378,7 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
   :: d_step { me.late -> value = me.late; me.late = 0; set_in_sync(value == ASKING_IN_SYNC) }
 
   /* --- The standby and its link ------------------------------------------------------------------------------ */
-  :: d_step { peer.role == PRIMARY && c_expr { phase_of[now.copy[1 - PAgent->n].machine] == PHASE_HANDSHAKING } &&
+  :: d_step { !OFF && peer.role == PRIMARY && c_expr { phase_of[now.copy[1 - PAgent->n].machine] == PHASE_HANDSHAKING } &&
       len(peerBack) == 0 ->
       c_code { chosen = ADMISSION(C_ME.role, C_ME.epoch, C_ME.prepared, now.copy[1 - PAgent->n].epoch); };
       if
@@ -310,11 +395,11 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
       :: else
       fi
     }
-  :: d_step { me.session && len(peerLink) > 0 && len(peerBack) < 3 ->
+  :: d_step { !OFF && me.session && len(peerLink) > 0 && len(peerBack) < 3 ->
       peerLink ? kind, value;
       if
       :: kind == WRITE -> me.cache = me.cache | value; chosen = HELD
-      :: kind == COPY -> me.cache = value; chosen = 0
+      :: kind == COPY -> me.cache = value; KEPT; chosen = 0
       :: kind == END ->
 #ifndef BROKEN_CONFIRM
         me.disk = me.cache;
@@ -331,7 +416,7 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
     }
 
   /* --- Orders of the operator; each may come late, and again -------------------------------------------------- */
-  :: d_step { me.role == STANDBY && recordNode != n && recordEpoch < EPOCHS && me.epoch < EPOCHS ->
+  :: d_step { !OFF && me.role == STANDBY && recordNode != n && recordEpoch < EPOCHS && me.epoch < EPOCHS ->
       /* Above everything that is known, or the epoch that it has been prepared for. */
       chosen = recordEpoch;
       if :: me.epoch > chosen -> chosen = me.epoch :: else fi;
@@ -349,6 +434,10 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
       operatorNode = n;
       operatorEpoch = chosen;
       operatorReads = 1;
+#ifdef FORCE
+      operatorConsistent = me.consistent && me.dataEpoch > 0;
+      operatorData = me.dataEpoch;
+#endif
 #ifdef BROKEN_CLEAN
       operatorOk = 1
 #else
@@ -356,8 +445,11 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
 #endif
     }
   /* PUT: it is the primary. */
-  :: d_step { me.role == STANDBY && me.prepared > me.epoch && me.prepared <= recordEpoch && given[me.prepared] == n &&
-#ifdef BROKEN_CLEAN
+  :: d_step { !OFF && me.role == STANDBY && me.prepared > me.epoch && me.prepared <= recordEpoch && given[me.prepared] == n &&
+#if defined(FORCE)
+      /* An order that accepts a loss stands for clean. */
+      c_expr { CHANGE(STANDBY, C_ME.epoch, C_ME.prepared, C_ME.clean || C_ME.prepared == now.forcedEpoch, C_ME.consistent, PRIMARY, C_ME.prepared) } ->
+#elif defined(BROKEN_CLEAN)
       c_expr { CHANGE(STANDBY, C_ME.epoch, C_ME.prepared, 1, 1, PRIMARY, C_ME.prepared) } ->
 #else
       c_expr { CHANGE(STANDBY, C_ME.epoch, C_ME.prepared, C_ME.clean, C_ME.consistent, PRIMARY, C_ME.prepared) } ->
@@ -371,7 +463,10 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
       assert((acknowledged & ~me.cache) == 0)
     }
   /* PUT: it is a standby of a newer epoch. */
-  :: d_step { me.role == PRIMARY && me.epoch < recordEpoch && recordNode != n &&
+  :: d_step { !OFF && me.role == PRIMARY && me.epoch < recordEpoch && recordNode != n &&
+#ifndef BROKEN_RETURN
+      RETURNS(n) &&
+#endif
       c_expr { CHANGE(PRIMARY, C_ME.epoch, C_ME.prepared, C_ME.clean, C_ME.consistent, STANDBY, now.recordEpoch) } ->
       me.disk = me.cache;
       me.role = STANDBY;
@@ -382,6 +477,9 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
       me.consistent = 1;
       me.running = 0;
       me.wasNeeded = 0;
+#ifdef FORCE
+      me.divergent = 0;
+#endif
       start()
     }
   /* PUT: the same primary has a newer epoch; its link is made anew. */
@@ -393,6 +491,28 @@ proctype Agent(bit n; chan link; chan back; chan peerLink; chan peerBack) {
       me.machine = chosen;
       hang_up()
     }
+
+#ifdef DROP
+  /* --- The mirror is dropped: not before the standby is marked, or was not needed; and is taken on again --------- */
+  :: d_step { SERVING && ASKING(NOTHING) && !me.dropping && me.swap == 0 && NEEDED ->
+      c_code { chosen = DECISION(now.recordEpoch, now.recordNode, PAgent->n, C_ME.epoch); };
+      if
+      :: chosen == DECISION_SWAP -> me.dropping = 1; me.swap = 1
+      :: chosen == DECISION_REFUSED -> take(EVENT_STALE_EPOCH)
+      :: else -> skip
+      fi
+    }
+  :: d_step { SERVING && me.dropping && me.swap == 1 ->
+      me.swap = 0; me.dropping = 0; set_in_sync(0);
+      me.machine = FRESH_NOT_NEEDED; me.gate = 0; me.wasNeeded = 0; hang_up() }
+  /* No answer, or the swap was overtaken: it stays what it is; one that is on its way may still arrive. */
+  :: d_step { me.dropping -> me.dropping = 0; me.swap = 0 }
+  :: d_step { me.dropping && me.swap == 1 -> me.dropping = 0; me.swap = 0; me.late = ASKING_OUTDATED }
+#ifdef BROKEN_DROP
+  :: d_step { SERVING && NEEDED && ASKING(NOTHING) ->
+      me.machine = FRESH_NOT_NEEDED; me.gate = 0; me.wasNeeded = 0; hang_up() }
+#endif
+#endif
 
   /* --- What goes wrong --------------------------------------------------------------------------------------- */
   :: d_step { KILL }
@@ -411,6 +531,36 @@ proctype Operator() {
       given[operatorEpoch] = operatorNode;
       swapped()
     }
+#ifdef FORCE
+  /* The order that accepts a loss: not before the primary is off. */
+  :: d_step { forcedEpoch == 0 && operatorReads && !operatorOk && operatorEpoch > recordEpoch && !copy[recordNode].off &&
+      copy[recordNode].role == PRIMARY -> copy[recordNode].off = 1 }
+  :: d_step { forcedEpoch == 0 && operatorReads && operatorConsistent && operatorEpoch > recordEpoch &&
+      recordNode != operatorNode && copy[recordNode].off && copy[recordNode].role == PRIMARY ->
+      value = acknowledged & ~copy[operatorNode].cache;
+      /* The epochs that the order has to name begin with that of the copy's data. */
+      assert(!(value & 1) || acknowledgedAt0 >= operatorData);
+      assert(!(value & 2) || acknowledgedAt1 >= operatorData);
+#ifdef REACH
+      assert(!(value && operatorEpoch == 3));
+#endif
+      copy[recordNode].divergent = 1;
+      copy[recordNode].own = acknowledged & copy[recordNode].cache;
+      acknowledged = acknowledged & copy[operatorNode].cache;
+      flushed = flushed & copy[operatorNode].disk;
+      forcedEpoch = operatorEpoch;
+      recordEpoch = operatorEpoch;
+      recordNode = operatorNode;
+      recordInSync = 0;
+      given[operatorEpoch] = operatorNode;
+      swapped()
+    }
+  :: d_step { copy[0].off -> copy[0].off = 0 }
+  :: d_step { copy[1].off -> copy[1].off = 0 }
+  /* Someone has looked at what only it has. */
+  :: d_step { copy[0].divergent && !copy[0].discarded -> discard(0) }
+  :: d_step { copy[1].divergent && !copy[1].discarded -> discard(1) }
+#endif
   /* A standby was prepared in vain: the primary gets the epoch after that. */
   :: d_step { copy[1 - recordNode].role == STANDBY && copy[1 - recordNode].prepared > recordEpoch &&
       copy[1 - recordNode].prepared < EPOCHS ->

@@ -59,6 +59,30 @@ describe.skipIf(impossible)(`the protocol${impossible ? ` (skipped: ${impossible
     expect((await explore('WRITES=2', 'REACH')).violated).toMatch(/given\[2\]/);
   });
 
+  test('a promotion may accept a loss: of nothing but what its order names, and what was given up stays where it is', async () => {
+    const { states, violated, exhaustive } = await explore('WRITES=1', 'FORCE');
+    expect({ violated, exhaustive }).toEqual({ violated: undefined, exhaustive: true });
+    expect(states).toBeGreaterThan(500_000);
+  });
+
+  test('something can be lost by it, also when the volume has moved before: the model does something', async () => {
+    expect((await explore('WRITES=1', 'FORCE', 'REACH')).violated).toMatch(/operatorEpoch==3/);
+  });
+
+  test('a mirror may be dropped and taken on again', async () => {
+    const { states, violated, exhaustive } = await explore('WRITES=1', 'DROP');
+    expect({ violated, exhaustive }).toEqual({ violated: undefined, exhaustive: true });
+    expect(states).toBeGreaterThan(50_000);
+  });
+
+  test.each([
+    ['a copy that was given up returns as a standby like any other', ['FORCE', 'BROKEN_RETURN'], /own/],
+    ['a primary that hears of a newer epoch goes on', ['FORCE', 'BROKEN_FENCE'], /knows/],
+    ['a mirror is dropped without the arbiter having marked it', ['DROP', 'BROKEN_DROP'], /acknowledged|flushed/],
+  ])('it is found when %s', async (_, defines, what) => {
+    expect((await explore('WRITES=1', ...defines)).violated).toMatch(what);
+  });
+
   test.each([
     ['a primary goes on alone when the arbiter does not answer', 'BROKEN_TIMEOUT'],
     ['a late swap is made whatever was swapped before it', 'BROKEN_SWAP'],
