@@ -35,7 +35,7 @@ export class RealKubeApi implements KubeApi {
 
   async get<T extends KubeObject>(resource: Resource<T>, key: ObjectKey): Promise<T | undefined> {
     try {
-      return (await this.#transport.json({ method: 'GET', path: objectPath(resource, key) })) as T;
+      return kept<T>(await this.#transport.json({ method: 'GET', path: objectPath(resource, key) }));
     } catch (error) {
       if (isNotFound(error)) return undefined;
       throw error;
@@ -63,7 +63,7 @@ export class RealKubeApi implements KubeApi {
       const page = answer as { items?: T[]; metadata?: { continue?: string; resourceVersion?: string } };
       // Items of a list leave out what the list itself says.
       const type = { apiVersion: apiVersionOf(resource), kind: resource.kind };
-      items.push(...(page.items ?? []).map((item) => ({ ...item, ...type })));
+      items.push(...(page.items ?? []).map((item) => kept<T>({ ...item, ...type })));
       next = page.metadata?.continue ?? '';
       if (next === '') return { items, resourceVersion: page.metadata?.resourceVersion ?? '0' };
     }
@@ -93,20 +93,16 @@ export class RealKubeApi implements KubeApi {
 
   async create<T extends KubeObject>(resource: Resource<T>, object: NewObject<T>): Promise<T> {
     const body = { ...object, apiVersion: apiVersionOf(resource), kind: resource.kind };
-    return (await this.#transport.json({ method: 'POST', path: collectionPath(resource, object.metadata), body })) as T;
+    return kept(await this.#transport.json({ method: 'POST', path: collectionPath(resource, object.metadata), body }));
   }
 
   async update<T extends KubeObject>(resource: Resource<T>, object: T): Promise<T> {
-    return (await this.#transport.json({
-      method: 'PUT',
-      path: objectPath(resource, keyOf(object)),
-      body: object,
-    })) as T;
+    return kept(await this.#transport.json({ method: 'PUT', path: objectPath(resource, keyOf(object)), body: object }));
   }
 
   async updateStatus<T extends KubeObject>(resource: Resource<T>, object: T): Promise<T> {
     const path = `${objectPath(resource, keyOf(object))}/status`;
-    return (await this.#transport.json({ method: 'PUT', path, body: object })) as T;
+    return kept(await this.#transport.json({ method: 'PUT', path, body: object }));
   }
 
   async patch<T extends KubeObject>(
@@ -116,12 +112,14 @@ export class RealKubeApi implements KubeApi {
     options: { readonly subresource?: 'status' } = {},
   ): Promise<T> {
     const suffix = options.subresource === undefined ? '' : `/${options.subresource}`;
-    return (await this.#transport.json({
-      method: 'PATCH',
-      path: objectPath(resource, key) + suffix,
-      body: patch,
-      contentType: 'application/merge-patch+json',
-    })) as T;
+    return kept(
+      await this.#transport.json({
+        method: 'PATCH',
+        path: objectPath(resource, key) + suffix,
+        body: patch,
+        contentType: 'application/merge-patch+json',
+      }),
+    );
   }
 
   async delete<T extends KubeObject>(
@@ -148,6 +146,16 @@ export class RealKubeApi implements KubeApi {
   }
 }
 
+/**
+ * An object as the operator keeps it. Who set which field is of no use to it and can be larger than all the rest; the server
+ * does not forget that when the object is written without.
+ */
+function kept<T extends KubeObject>(answer: unknown): T {
+  const object = answer as T;
+  const { managedFields: _, ...metadata } = object.metadata as T['metadata'] & { managedFields?: unknown };
+  return { ...object, metadata };
+}
+
 function toWatchEvent<T extends KubeObject>(line: unknown): WatchEvent<T> {
   const { type, object } = line as { type?: unknown; object?: unknown };
   if (typeof object !== 'object' || object === null) throw kubeError(502, 'BadEvent', 'a watch event has no object');
@@ -155,7 +163,7 @@ function toWatchEvent<T extends KubeObject>(line: unknown): WatchEvent<T> {
     case 'ADDED':
     case 'MODIFIED':
     case 'DELETED':
-      return { type, object: object as T };
+      return { type, object: kept<T>(object) };
     case 'BOOKMARK':
       return { type, resourceVersion: (object as T).metadata.resourceVersion };
     case 'ERROR': {

@@ -1,4 +1,6 @@
-import { silentLog } from '../../common/log.ts';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { applyManifest } from '../../operator/kube/apply.ts';
 import { InMemoryKubeApi } from '../../operator/kube/in-memory-kube-api.ts';
 import { type Condition, type ConditionType, findCondition } from '../../operator/resources/conditions.ts';
@@ -6,12 +8,14 @@ import type { CustomObject } from '../../operator/resources/kube-object.ts';
 import type { CustomResource } from '../../operator/resources/resource.ts';
 import { snapshots } from '../../operator/resources/snapshot.ts';
 import { standbyMirrors } from '../../operator/resources/standby-mirror.ts';
-import { type Operator, startOperator } from '../../operator/start-operator.ts';
+import { chartDirectory } from '../chart/support/helm.ts';
+import { type OperatorProcess, startOperator } from '../kubernetes/support/operator-process.ts';
 import { mirrorYaml, nodeYaml, poolYaml, snapshotYaml, volumeYaml } from '../support/manifests.ts';
 import { SimulatedCluster } from '../support/simulated-agent.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { CountingApi } from './counting-api.ts';
-import { DistantAgents } from './distant-agents.ts';
+import { type ProcessUsage, usageOf } from './process-usage.ts';
+import { ServedAgents } from './served-agents.ts';
+import { ServedApi } from './served-api.ts';
 
 export interface ScaleSize {
   readonly volumes: number;
@@ -28,20 +32,61 @@ const nodes = Array.from({ length: 20 }, (_, index) => `node-${index}`);
 const namespaces = Array.from({ length: 20 }, (_, index) => `team-${index}`);
 const patienceMs = 1_200_000;
 
-/** Volumes `volume-0`, … in turn in all namespaces, each with a mirror and snapshots, on an operator of this process. */
+/** What the chart starts an operator with. */
+async function nodeOptionsOfChart(): Promise<string> {
+  const template = await readFile(join(chartDirectory, 'templates', 'operator.yaml'), 'utf8');
+  const found = /name: NODE_OPTIONS, value: "([^"]*)"/.exec(template)?.[1];
+  if (found === undefined) throw new Error('the chart gives the operator no NODE_OPTIONS');
+  return found;
+}
+
+/**
+ * Volumes `volume-0`, … in turn in all namespaces, each with a mirror and snapshots, on an operator that is a process of its
+ * own; its API and its agents are in this one.
+ */
 export class ScaleRig {
   readonly #size: ScaleSize;
-  readonly #memory = new InMemoryKubeApi({ namespaces });
-  readonly #api = new CountingApi(this.#memory);
-  readonly #cluster = new SimulatedCluster(Object.fromEntries(nodes.map((node) => [node, ['main', 'buffer']])));
-  readonly #agents: DistantAgents;
-  readonly #operator: Operator;
+  readonly #memory: InMemoryKubeApi;
+  readonly #api: ServedApi;
+  readonly #agents: ServedAgents;
+  readonly #operator: OperatorProcess;
+  readonly #directory: string;
 
-  constructor(size: ScaleSize, agentDelayMs: number) {
+  private constructor(
+    size: ScaleSize,
+    memory: InMemoryKubeApi,
+    served: { api: ServedApi; agents: ServedAgents; operator: OperatorProcess; directory: string },
+  ) {
     this.#size = size;
-    this.#agents = new DistantAgents(agentDelayMs);
-    const agents = this.#agents.of(this.#cluster.directory());
-    this.#operator = startOperator({ api: this.#api, agents, log: silentLog });
+    this.#memory = memory;
+    this.#api = served.api;
+    this.#agents = served.agents;
+    this.#operator = served.operator;
+    this.#directory = served.directory;
+  }
+
+  static async start(size: ScaleSize, agentDelayMs: number): Promise<ScaleRig> {
+    const memory = new InMemoryKubeApi({ namespaces });
+    const cluster = new SimulatedCluster(Object.fromEntries(nodes.map((node) => [node, ['main', 'buffer']])));
+    const directory = await mkdtemp(join(tmpdir(), 'understudy-scale-'));
+    const kubeconfig = join(directory, 'kubeconfig');
+    const api = await ServedApi.start(memory);
+    await writeFile(kubeconfig, api.kubeconfig());
+    const agents = await ServedAgents.start(cluster.directory(), agentDelayMs);
+    process.env.NODE_OPTIONS = await nodeOptionsOfChart();
+    const operator = await startOperator(kubeconfig, agents.addresses(), { log: { level: 'warn' } });
+    return new ScaleRig(size, memory, { api, agents, operator, directory });
+  }
+
+  /** What the operator's process takes. */
+  usage(): ProcessUsage {
+    return usageOf(this.#operator.pid());
+  }
+
+  /** Another process takes over, as after an upgrade: it lists everything there is. */
+  async restartOperator(): Promise<void> {
+    await this.#operator.stop();
+    await this.#operator.start();
   }
 
   /** Nodes and their pools. */
@@ -81,7 +126,7 @@ export class ScaleRig {
   async settle(): Promise<void> {
     let [before, sinceMs] = [-1, performance.now()];
     const isQuiet = () => {
-      const now = this.#api.total;
+      const now = this.#api.requests;
       if (now !== before) [before, sinceMs] = [now, performance.now()];
       return performance.now() - sinceMs > 35_000;
     };
@@ -90,13 +135,12 @@ export class ScaleRig {
 
   /** What it takes while `activity` goes on. */
   async watch(activity: () => Promise<unknown>): Promise<Spent> {
-    const [api, agents, cpu] = [this.#api.total, this.#agents.requests, process.cpuUsage()];
+    const [api, agents, cpu] = [this.#api.requests, this.#agents.requests, this.usage().cpuMs];
     await activity();
-    const { user, system } = process.cpuUsage(cpu);
     return {
-      apiRequests: this.#api.total - api,
+      apiRequests: this.#api.requests - api,
       agentRequests: this.#agents.requests - agents,
-      cpuMs: (user + system) / 1000,
+      cpuMs: this.usage().cpuMs - cpu,
     };
   }
 
@@ -113,7 +157,10 @@ export class ScaleRig {
   }
 
   async stop(): Promise<void> {
-    await this.#operator.stop();
+    await this.#operator.remove();
+    await this.#api.stop();
+    await this.#agents.stop();
+    await rm(this.#directory, { recursive: true });
   }
 
   #namespaceOf(volume: number): string {

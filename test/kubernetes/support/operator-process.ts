@@ -19,6 +19,8 @@ export interface OperatorProcess {
   /** What its readiness probe answers; undefined if nothing. */
   health(): Promise<{ ready: boolean; role: 'leader' | 'standby' } | undefined>;
   metrics(): Promise<string>;
+  /** Of the process that was started last. */
+  pid(): number;
   /** Ends it and removes its files. */
   remove(): Promise<void>;
   logTail(): string;
@@ -72,6 +74,7 @@ export async function startOperator(
       const { role } = (await answer.json()) as { role: 'leader' | 'standby' };
       return { ready: answer.ok, role };
     },
+    pid: () => daemon?.pid ?? 0,
     metrics: async () => await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
     remove: async () => {
       await daemon?.stop('SIGTERM');

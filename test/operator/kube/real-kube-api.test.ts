@@ -25,6 +25,33 @@ const key = { namespace: 'ns', name: 'v' };
 const root = '/apis/understudy.dev/v1alpha1';
 
 describe('requests', () => {
+  test('give objects without their managedFields, which nobody here reads and which can be larger than the rest', async () => {
+    const metadata = { name: 'v', namespace: 'ns', managedFields: [{ manager: 'kubectl' }] };
+    const answer = { ...object, metadata };
+    server.answer = ({ url, method }, response) => {
+      if (url.searchParams.has('watch')) response.end(`${JSON.stringify({ type: 'ADDED', object: answer })}\n`);
+      else
+        sendJson(
+          response,
+          url.searchParams.has('limit') ? { items: [answer], metadata: {} } : answer,
+          method === 'POST' ? 201 : 200,
+        );
+    };
+    const given: unknown[] = [
+      await api.get(primaryVolumes, key),
+      ...(await api.list(primaryVolumes)).items,
+      await api.create(primaryVolumes, { ...object, spec: { size: '1Gi' } } as never),
+      await api.update(primaryVolumes, object as never),
+      await api.updateStatus(primaryVolumes, object as never),
+      await api.patch(primaryVolumes, key, {}),
+    ];
+    const { signal } = new AbortController();
+    await api.watch(primaryVolumes, { resourceVersion: '1', signal }, (event) =>
+      given.push(Reflect.get(event, 'object')),
+    );
+    expect(given).toEqual(Array.from({ length: 7 }, () => object));
+  });
+
   test('go where the API server has the objects, with the credentials of the kubeconfig', async () => {
     server.answer = (_, response) => sendJson(response, object);
     await api.get(primaryVolumes, key);
