@@ -58,9 +58,10 @@ export class ScheduleJobs {
     return found?.metadata.labels?.[scheduleUidLabel] === schedule.metadata.uid && !isDeleting(found);
   }
 
-  async end(schedule: SnapshotSchedule, { job, why }: JobRemoval): Promise<void> {
+  async end(schedule: SnapshotSchedule, { job, why, isOver }: JobRemoval): Promise<void> {
     const { name, uid } = job.metadata;
     await this.#context.api.delete(jobs, keyOf(job), { uid });
+    if (isOver) return;
     const message = `Job ${name} is ended: ${why}`;
     this.#context.events.record(schedule, { type: 'Warning', reason: 'JobEnded', message });
   }

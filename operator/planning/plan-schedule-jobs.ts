@@ -34,7 +34,7 @@ export interface JobsPlan {
   readonly history: readonly ScheduleOutcome[];
   /** The Job to make; the history says that it was made. */
   readonly start?: NewObject<Job> | undefined;
-  /** Jobs to be deleted although they have not ended. */
+  /** Jobs to be deleted, with their pods. */
   readonly end: readonly JobRemoval[];
   /** Snapshots that are not needed any more, to be deleted if nobody reads them at that moment. */
   readonly release: readonly Removal[];
@@ -44,6 +44,8 @@ export interface JobsPlan {
 export interface JobRemoval {
   readonly job: Job;
   readonly why: string;
+  /** It had ended before. */
+  readonly isOver: boolean;
 }
 
 /**
@@ -187,13 +189,19 @@ function newJob(
   };
 }
 
-/** A Job at work whose snapshot is gone, or going, or worth nothing: its pods would only hang or read errors. */
+/**
+ * A Job at work whose snapshot is gone, or going, or worth nothing: its pods would only hang or read errors. And one that has
+ * ended, when its snapshot is going: Kubernetes keeps a claim for as long as there is a pod that has used it, and the claim
+ * keeps the snapshot.
+ */
 function unfitJob({ own }: JobsWorld, job: Job): JobRemoval[] {
-  if (stateOf(job).outcome !== 'Running' || isDeleting(job)) return [];
+  if (isDeleting(job)) return [];
   const owner = job.metadata.ownerReferences?.find(({ controller }) => controller);
   const snapshot = own.find(({ metadata }) => metadata.uid === owner?.uid);
+  const isOver = stateOf(job).outcome !== 'Running';
+  if (isOver && (snapshot === undefined || !isDeleting(snapshot))) return [];
   const why = unfitReason(snapshot, owner?.name);
-  return why === undefined ? [] : [{ job, why }];
+  return why === undefined ? [] : [{ job, why, isOver }];
 }
 
 function released({ own }: JobsWorld, history: readonly ScheduleOutcome[]): Removal[] {

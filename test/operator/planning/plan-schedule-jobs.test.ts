@@ -231,3 +231,18 @@ test.each([
   const checked = validateSpec(snapshotSchedules, { cron: '@daily', template, job });
   expect(checked.ok ? 'accepted' : describeViolations(checked.violations)).toContain(`${field}: expected`);
 });
+
+test('a Job that has ended goes before its snapshot, whose claim its pods would keep', () => {
+  const world = worldOf();
+  at(world, 15);
+  world.endJob(first, 'Complete');
+  world.reconcile();
+  expect([...world.jobs.keys()]).toEqual([first]);
+  const snapshot = world.snapshots.get(first);
+  if (snapshot === undefined) throw new Error('the snapshot is there');
+  const metadata = { ...snapshot.metadata, deletionTimestamp: '2026-11-24T12:16:00Z' };
+  world.snapshots.set(first, { ...snapshot, metadata });
+  expect(world.plan().jobs.end.map(({ job, isOver }) => [job.metadata.name, isOver])).toEqual([[first, true]]);
+  world.reconcile();
+  expect([world.jobs.size, outcomes(world)]).toEqual([0, ['Succeeded']]);
+});
