@@ -6,7 +6,7 @@ import { type Manifest, parseManifests, pick } from '../chart/support/helm.ts';
 import type { Kubectl } from '../kubernetes/support/kubectl.ts';
 import { rigOf } from './support/cluster.ts';
 import { apply, explainPods, kubectlIn, rolledOut, waitsFor } from './support/understudy.ts';
-import { exampleFor, repositoryFolder } from './support/workload.ts';
+import { exampleFor, namespaced, repositoryFolder } from './support/workload.ts';
 
 const run = promisify(execFile);
 const cluster = inject('cluster');
@@ -47,7 +47,7 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
   }
 
   test('a StatefulSet gets a volume, provisioned where its pod is to run, and a mirror of it', async () => {
-    await apply(kubectl, namespaced(await exampleFor('statefulset-postgresql/postgresql.yaml')));
+    await apply(kubectl, namespaced(namespace, await exampleFor('statefulset-postgresql/postgresql.yaml')));
     await rolledOut(kubectl, namespace, 'statefulset/postgresql');
     await waitsFor(kubectl, ['--for=condition=InSync', 'standbymirror/data-postgresql-0-standby', ...inNamespace]);
     const nodeOf = async (what: string, path: string) =>
@@ -60,7 +60,7 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
   test.each(['checkpointed', 'backup-mode'])('a snapshot with hooks in the database: %s', async (name) => {
     const file = name === 'checkpointed' ? 'checkpoint' : name;
     const snapshot = `snapshot.understudy.dev/postgresql-${name}`;
-    await apply(kubectl, namespaced(await exampleFor(`hooks/postgresql-${file}.yaml`)));
+    await apply(kubectl, namespaced(namespace, await exampleFor(`hooks/postgresql-${file}.yaml`)));
     await waitsFor(kubectl, ['--for=condition=Ready', snapshot, ...inNamespace]);
     const { status } = JSON.parse(await kubectl.run(['get', ...inNamespace, snapshot, '-o', 'json'])) as Snapshot;
     console.log(`${name}: the database was held for ${status?.hooks?.heldMilliseconds} ms`);
@@ -74,11 +74,11 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
 
   test('a backup of the newest snapshot is made by a pod without privileges, on the standby', async () => {
     await sql('postgresql-0', 'create table seats as select generate_series(1, 1000) as seat');
-    await apply(kubectl, namespaced(await exampleFor('backup-cronjob/snapshot.yaml')));
+    await apply(kubectl, namespaced(namespace, await exampleFor('backup-cronjob/snapshot.yaml')));
     await waitsFor(kubectl, ['--for=condition=Ready', 'snapshot.understudy.dev/nightly', ...inNamespace]);
     await sql('postgresql-0', 'insert into seats select generate_series(1001, 1500)');
 
-    await apply(kubectl, namespaced(await exampleFor('backup-cronjob/backup.yaml')));
+    await apply(kubectl, namespaced(namespace, await exampleFor('backup-cronjob/backup.yaml')));
     await kubectl.run(['create', 'job', ...inNamespace, '--from=cronjob/backup', 'backup-now']);
     await finishes('backup-now');
     const where = await kubectl.run([
@@ -102,9 +102,9 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
 
   test('what comes back is the database at the moment of the snapshot', async () => {
     await keepRepositoryTogether();
-    await apply(kubectl, namespaced(await exampleFor('backup-cronjob/restore.yaml')));
+    await apply(kubectl, namespaced(namespace, await exampleFor('backup-cronjob/restore.yaml')));
     await finishes('restore');
-    await apply(kubectl, namespaced(await restoredDatabase()));
+    await apply(kubectl, namespaced(namespace, await restoredDatabase()));
     await rolledOut(kubectl, namespace, 'statefulset/restored');
     expect((await sql('restored-0', 'select count(*), max(seat) from seats')).trim()).toBe('1000|1000');
     expect((await sql('postgresql-0', 'select count(*) from seats')).trim()).toBe('1500');
@@ -137,12 +137,3 @@ describe.skipIf('unavailable' in cluster)('a database on a mirrored volume, its 
     });
   }
 });
-
-/** Puts every object of a YAML text into the namespace of this chapter. */
-function namespaced(text: string): string {
-  const items = parseManifests(text).map((manifest) => ({
-    ...manifest,
-    metadata: { ...manifest.metadata, namespace },
-  }));
-  return JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
-}

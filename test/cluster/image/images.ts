@@ -14,7 +14,7 @@ const makeImage = join(projectDirectory, 'test/cluster/rig/make-image');
 /** Names under which the images are loaded; there is no registry, so the tags are not `latest`. */
 export const understudyImage = { repository: 'local/understudy', tag: 'test' };
 export const workloadImage = 'local/workload:test';
-const workloadPackages = ['postgresql-15', 'postgresql-client-15', 'restic', 'ca-certificates'];
+const workloadPackages = ['postgresql-15', 'postgresql-client-15', 'restic', 'ca-certificates', 'tar'];
 
 const searchPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const compile = `for (const part of ['agent', 'operator']) await import('/opt/understudy/bin/' + part + '-service.ts')`;

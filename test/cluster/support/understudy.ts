@@ -16,7 +16,7 @@ const operatorAddress = '10.96.0.74';
 const values = {
   image: { repository: understudyImage.repository, tag: understudyImage.tag, pullPolicy: 'Never' },
   pools,
-  operator: { clusterIP: operatorAddress, logLevel: 'debug', hooks: true, evictPods: true },
+  operator: { clusterIP: operatorAddress, logLevel: 'debug', hooks: true, evictPods: true, jobs: true },
   // The kernel here may have no nbd, and no modules.
   agent: { attach: 'fuse', modulesDirectory: '', enrollmentUrl: `https://${operatorAddress}:7074` },
   storageClasses: [

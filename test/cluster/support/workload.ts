@@ -11,6 +11,9 @@ export const repositoryFolder = '/srv/backup-repository';
 /** Of every volume: disks of nodes are folders of this machine, and volumes are thick. */
 const volumeSize = '512Mi';
 
+/** Of a workload, a CronJob, and a SnapshotSchedule with a Job. */
+const podSpecs = ['spec.template.spec', 'spec.jobTemplate.spec.template.spec', 'spec.job.template.spec.template.spec'];
+
 /** What the entrypoint of the image `postgres` does, for an image that has nothing but Debian's packages. */
 const startPostgres = `
 [ -s "$PGDATA/PG_VERSION" ] || initdb --auth=trust --username=postgres --data-checksums --locale=C --pgdata="$PGDATA" >/dev/null
@@ -43,9 +46,18 @@ export async function exampleFor(path: string): Promise<string> {
     .join('---\n');
 }
 
+/** Puts every object of a YAML text into a namespace. */
+export function namespaced(namespace: string, text: string): string {
+  const items = parseManifests(text).map((manifest) => ({
+    ...manifest,
+    metadata: { ...manifest.metadata, namespace },
+  }));
+  return JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+}
+
 function adapt(manifest: Manifest): Manifest {
   const adapted = structuredClone(manifest);
-  for (const path of ['spec.template.spec', 'spec.jobTemplate.spec.template.spec']) {
+  for (const path of podSpecs) {
     const pod = at<PodSpec | undefined>(adapted, path);
     if (pod !== undefined) adaptPod(pod);
   }
