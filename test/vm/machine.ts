@@ -28,12 +28,12 @@ export async function stage(folder: string): Promise<void> {
   await bundle('agent/volume/engine-worker.ts', bin);
   // The agent looks for it under its own name.
   renameSync(join(bin, 'engine-worker.mjs'), join(bin, 'engine-worker.ts'));
-  for (const program of ['attach', 'warm']) await bundle(`test/vm/${program}.ts`, folder);
+  for (const program of ['attach', 'wide-area', 'warm']) await bundle(`test/vm/${program}.ts`, folder);
   for (const path of ['package.json', 'node_modules/koffi', 'node_modules/@koromix']) {
     if (existsSync(join(repository, path))) cpSync(join(repository, path), join(folder, path), { recursive: true });
   }
   cpSync(realpathSync(process.execPath), join(folder, 'node'));
-  cpSync(join(import.meta.dirname, 'attach.sh'), join(folder, 'attach.sh'));
+  cpSync(join(import.meta.dirname, 'run.sh'), join(folder, 'run.sh'));
   mkdirSync(join(folder, 'files'));
   await run(join(folder, 'node'), ['warm.mjs', join(folder, 'files')], {
     cwd: folder,
@@ -47,10 +47,10 @@ async function bundle(entry: string, folder: string): Promise<void> {
   await run(rolldown, [entry, ...format, '--dir', folder, '--entry-file-names', '[name].mjs'], { cwd: repository });
 }
 
-/** Boots a machine with a staged folder and runs a script of it. What it writes to /out is in `out`. */
-export async function runInMachine(script: string, options: { staged: string; out: string; seconds: number }) {
+/** Boots a machine with a staged folder and runs a program of it. What it writes to /out is in `out`. */
+export async function runInMachine(program: string, options: { staged: string; out: string; seconds: number }) {
   const { staged, out, seconds } = options;
-  const args = ['-t', String(seconds), '-o', out, '-d', staged, join(staged, script), staged];
+  const args = ['-t', String(seconds), '-o', out, '-d', staged, join(staged, 'run.sh'), staged, program];
   await run(boot, args, { maxBuffer: 64 * 1024 * 1024 }).catch((error: unknown) => {
     // What went wrong stands in `out`; that it ended at all is what counts here.
     if (!existsSync(join(out, 'status'))) throw error;

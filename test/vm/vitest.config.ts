@@ -6,6 +6,8 @@ export default defineConfig({
   test: {
     include: ['test/vm/**/*.test.ts'],
     pool: 'forks',
+    // Each boots a machine, which takes what processors there are.
+    fileParallelism: false,
     teardownTimeout: 30_000,
   },
 });

@@ -19,7 +19,7 @@ describe.skipIf(impossible)(`in a kernel with nbd${impossible ? ` (skipped: ${im
       const out = join(directory, 'out');
       const staged = join(directory, 'staged');
       await stage(staged);
-      await runInMachine('attach.sh', { staged, out, seconds: timeLimitSeconds });
+      await runInMachine('attach', { staged, out, seconds: timeLimitSeconds });
       output = readFileSync(join(out, 'output'), 'utf8');
       results = JSON.parse(readFileSync(join(out, 'results.json'), 'utf8'));
     },
