@@ -12,7 +12,7 @@ export interface Connection {
   /** Stops and restarts the delivery of incoming bytes; what is not read makes the peer's sends wait. */
   pause(): void;
   resume(): void;
-  handle(handler: ConnectionHandler): void;
+  handle(handler: ConnectionHandler | ReceivingHandler): void;
   /** Ends the connection at once; `closed` follows. A second call does nothing. */
   destroy(reason?: Error): void;
 }
@@ -23,4 +23,14 @@ export interface ConnectionHandler {
   drained(): void;
   /** Called exactly once, last. */
   closed(reason: Error | undefined): void;
+}
+
+/** A handler that has memory of its own for what comes in; a connection that cannot receive there calls `received`. */
+export interface ReceivingHandler extends ConnectionHandler {
+  /**
+   * Asked before bytes are received: where to put the next ones, or undefined if they may come in any buffer. For those
+   * that have been put there `filled` is called instead of `received`.
+   */
+  room(): Uint8Array | undefined;
+  filled(bytes: number): void;
 }

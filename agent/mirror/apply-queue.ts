@@ -24,14 +24,16 @@ export class ApplyQueue {
     return this.#applying.size > 0;
   }
 
-  track(completion: Completion, bytes: number): void {
-    if (!completion) return;
+  /** `over` is called when the device is done with the payload; at once if it is. */
+  track(completion: Completion, bytes: number, over: () => void): void {
+    if (!completion) return over();
     this.queuedBytes += bytes;
     const applied: Promise<void> = completion
       .catch((error: unknown) => this.#onFailed(error))
       .then(() => {
         this.queuedBytes -= bytes;
         this.#applying.delete(applied);
+        over();
         this.#onChange();
       });
     this.#applying.add(applied);

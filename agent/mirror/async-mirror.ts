@@ -5,26 +5,21 @@ import type { MirrorSpec, MirrorState as MirrorStateName, MirrorView } from '../
 import type { Range } from '../core/range.ts';
 import type { Acknowledgement } from './acknowledgement.ts';
 import { Differences } from './differences.ts';
+import { FollowedStream } from './followed-stream.ts';
 import { releaseFormerStandby } from './former-standby.ts';
 import { LinkConnection } from './link-connection.ts';
-import { type Barrier, type BarrierRecord, encodeJson, type Refuse, type Welcome } from './messages.ts';
+import type { Barrier, BarrierRecord, Refuse, Welcome } from './messages.ts';
 import type { Announcement, Mirror } from './mirror.ts';
 import type { AsyncMirrorOptions, MirrorRecord, VolumeIdentity } from './mirror-link-options.ts';
 import { frameFlags, protocolVersion } from './protocol.ts';
 import { Resync } from './resync.ts';
 import { prepareBase } from './resync-base.ts';
 import type { StandbyChannel } from './standby-channel.ts';
-import { entryTypes, maxZeroBytes, type StreamEntry } from './stream-entry.ts';
-import { StreamSender } from './stream-sender.ts';
-import { StreamWaiters } from './stream-waiters.ts';
-import { WriteStream } from './write-stream.ts';
 
 /** Bytes sent and not held by the standby, above which writes are recorded instead of sent during a resync. */
 const skipWindowBytes = 32 * 1024 * 1024;
 /** Nobody waits for the standby, and the link may be slow: it has this many times as long to answer. */
 const patience = 6;
-const nothing = Buffer.alloc(0);
-const flushMarker: StreamEntry = { type: entryTypes.flush, flags: 0, offset: 0, length: 0, payload: nothing };
 
 /**
  * - Connecting, Handshaking: there is no link.
@@ -54,12 +49,10 @@ export class AsyncMirror implements Mirror {
   readonly #log: Log;
   readonly #differences: Differences;
   readonly #connection: LinkConnection;
-  readonly #waiters = new StreamWaiters();
+  readonly #stream: FollowedStream;
   #spec: MirrorSpec;
   #identity: VolumeIdentity;
   #phase: Phase = 'Connecting';
-  #stream: WriteStream | undefined;
-  #sender: StreamSender | undefined;
   #resync: Resync | undefined;
   #resyncOver: Promise<void> = Promise.resolve();
   /** What the resync in front of the stream has copied is on the standby's stable storage. */
@@ -68,14 +61,13 @@ export class AsyncMirror implements Mirror {
   #features: readonly string[] = [];
   /** The answer to the welcome goes on with the stream; undefined: it is a resync. */
   #resuming: { readonly standbyInOrder: boolean } | undefined;
-  #catchingUp = false;
   /** The source is the image of one moment. */
   #orderly: boolean;
   /** Since when the standby has not followed, while there is no stream. */
   #behindSinceMs: number;
 
   constructor(options: AsyncMirrorOptions) {
-    const { spec, record, log, identity, clock, journal, orderly } = options;
+    const { spec, record, log, identity, clock, journal, orderly, queueBytes } = options;
     this.record = record;
     this.#options = options;
     this.#spec = spec;
@@ -84,9 +76,15 @@ export class AsyncMirror implements Mirror {
     this.#differences = new Differences(identity.size);
     this.#orderly = orderly;
     this.#behindSinceMs = clock.monotonicMs();
+    this.#stream = new FollowedStream({
+      queueBytes,
+      journal: journal?.journal,
+      clock,
+      onBroken: (reason) => this.#break(reason),
+    });
     const seal = record.scanned && record.baseId !== undefined ? journal?.seal : undefined;
     if (seal) {
-      this.#stream = WriteStream.resume(seal, this.#streamOptions());
+      this.#stream.resume(seal);
       this.#baseConfirmed = true;
       this.#log.info({ entries: seal.end - seal.confirmed }, 'the mirror goes on with its journal');
     } else {
@@ -113,7 +111,7 @@ export class AsyncMirror implements Mirror {
   }
 
   get inSync(): boolean {
-    return this.#phase === 'Streaming' && this.#stream !== undefined;
+    return this.#phase === 'Streaming' && this.#stream.exists;
   }
 
   start(): void {
@@ -130,7 +128,7 @@ export class AsyncMirror implements Mirror {
     this.#connection.stop();
     await this.#resyncOver;
     try {
-      if (this.#baseConfirmed) await this.#stream?.seal();
+      if (this.#baseConfirmed) await this.#stream.seal();
     } catch (error) {
       this.#log.warn({ error: errorMessage(error) }, 'the journal cannot be closed; the standby is resynchronised');
     }
@@ -150,7 +148,7 @@ export class AsyncMirror implements Mirror {
   }
 
   abandon(error: UnderstudyError): void {
-    this.#waiters.failBarriers(error);
+    this.#stream.abandon(error);
   }
 
   limitResync(bytesPerSecond: number | undefined): void {
@@ -171,7 +169,7 @@ export class AsyncMirror implements Mirror {
     const dirtyBytes = this.#differences.remainingBytes;
     const { copiedBytes } = this.#differences;
     const nowMs = this.#options.clock.monotonicMs();
-    const lagMs = stream ? stream.lagMs : nowMs - this.#behindSinceMs;
+    const lagMs = stream.exists ? stream.lagMs : nowMs - this.#behindSinceMs;
     const journal = this.#options.journal?.journal;
     const { bytesPerSecond } = this.#options.limit;
     const state = this.#stateName();
@@ -182,7 +180,7 @@ export class AsyncMirror implements Mirror {
       mode,
       state,
       dirtyBytes,
-      lagBytes: stream ? stream.lagBytes : dirtyBytes + (this.#connection.channel?.inFlightBytes ?? 0),
+      lagBytes: stream.exists ? stream.lagBytes : dirtyBytes + (this.#connection.channel?.inFlightBytes ?? 0),
       lagSeconds: Math.round(lagMs) / 1000,
       ...(journal ? { journal: { ...this.#spec.journal, ...journal.usage } } : {}),
       ...(compression ? { compression } : {}),
@@ -195,13 +193,13 @@ export class AsyncMirror implements Mirror {
   #stateName(): MirrorStateName {
     switch (this.#phase) {
       case 'Streaming':
-        if (!this.#stream || !this.#orderly) return 'Resyncing';
-        return this.#catchingUp || this.#stream.spilled ? 'Lagging' : 'InSync';
+        if (!this.#stream.exists || !this.#orderly) return 'Resyncing';
+        return this.#stream.lags ? 'Lagging' : 'InSync';
       case 'Resyncing':
       case 'Fenced':
         return this.#phase;
       case 'Connecting':
-        return this.#stream === undefined && this.record.baseId !== undefined ? 'Outdated' : 'Connecting';
+        return !this.#stream.exists && this.record.baseId !== undefined ? 'Outdated' : 'Connecting';
       default:
         return 'Connecting';
     }
@@ -210,73 +208,48 @@ export class AsyncMirror implements Mirror {
   // --- The source's operations ----------------------------------------------------------------------------------
 
   forwardWrite(offset: number, data: Uint8Array, fua: boolean): void {
+    if (this.#stream.exists) return this.#stream.write(offset, data, fua);
     const range = { offset, length: data.length };
-    if (this.#stream) {
-      // The buffer is the caller's again before this has been sent.
-      const payload = Buffer.from(data);
-      this.#append({ type: entryTypes.write, flags: 0, offset, length: 0, payload });
-      if (fua) this.#append(flushMarker);
-      return;
-    }
     const channel = this.#channelForResync(range);
     if (channel) channel.write(range, Buffer.from(data), 0);
     else this.#differences.missed.add(range);
   }
 
   forwardZeroes(range: Range, keepAllocated: boolean, fua: boolean): void {
-    const flags = keepAllocated ? frameFlags.keepAllocated : 0;
-    if (this.#stream) {
-      for (let at = 0; at < range.length; at += maxZeroBytes) {
-        const length = Math.min(maxZeroBytes, range.length - at);
-        this.#append({ type: entryTypes.zero, flags, offset: range.offset + at, length, payload: nothing });
-      }
-      if (fua) this.#append(flushMarker);
-      return;
-    }
+    if (this.#stream.exists) return this.#stream.zero(range, keepAllocated, fua);
     const channel = this.#channelForResync(range);
-    if (channel) channel.zero(range, flags);
+    if (channel) channel.zero(range, keepAllocated ? frameFlags.keepAllocated : 0);
     else this.#differences.missed.add(range);
   }
 
   flush(_acknowledgement: Acknowledgement | undefined): void {
-    if (this.#stream) this.#append(flushMarker);
+    if (this.#stream.exists) this.#stream.flush();
   }
 
   differs(range: Range): void {
     this.#differences.missed.add(range);
-    if (this.#stream) this.#break('the local device failed a write that the standby may get');
+    if (this.#stream.exists) this.#break('the local device failed a write that the standby may get');
     else this.#connection.drop('the local device failed a write that the standby may have got');
   }
 
   barrier(barrier: Barrier): Promise<BarrierRecord> {
-    const stream = this.#stream;
-    if (this.#phase !== 'Streaming' || !stream || !this.#orderly) return Promise.reject(this.#notReady());
+    if (!this.inSync || !this.#orderly) return Promise.reject(this.#notReady());
     if (barrier.via && !this.#features.includes('cascade')) {
       const message = `the agent of mirror ${this.#spec.name} knows no cascades; upgrade it`;
       return Promise.reject(new UnderstudyError('Invalid', message));
     }
-    const done = this.#waiters.barrier(barrier.attempt, stream.end + 1);
-    this.#append({ type: entryTypes.barrier, flags: 0, offset: 0, length: 0, payload: encodeJson(barrier) });
-    return done;
+    return this.#stream.barrier(barrier);
   }
 
   synced(): Promise<void> {
-    const stream = this.#stream;
-    if (!this.inSync || !stream) return Promise.reject(this.#notReady());
-    return stream.confirmed >= stream.end ? Promise.resolve() : this.#waiters.sync(stream.end);
+    return this.inSync ? this.#stream.synced() : Promise.reject(this.#notReady());
   }
 
   announce(what: Announcement): void {
     this.#orderly = what === 'order';
     const { baseId } = this.record;
-    if (!this.#stream || baseId === undefined) return;
-    const payload = encodeJson({ baseId, epoch: this.#identity.epoch });
-    this.#append({ type: entryTypes[what], flags: 0, offset: 0, length: 0, payload });
-  }
-
-  #append(entry: StreamEntry): void {
-    this.#stream?.append(entry);
-    this.#sender?.pump();
+    if (this.#stream.exists && baseId !== undefined)
+      this.#stream.announce(what, { baseId, epoch: this.#identity.epoch });
   }
 
   /** The channel, if a write into the range is to be sent during a resync. */
@@ -295,42 +268,19 @@ export class AsyncMirror implements Mirror {
     );
   }
 
-  // --- The stream -----------------------------------------------------------------------------------------------
-
-  #streamOptions(): Omit<ConstructorParameters<typeof WriteStream>[0], 'id'> {
-    const { queueBytes, journal, clock } = this.#options;
-    return {
-      queueBytes,
-      journal: journal?.journal,
-      clock,
-      onReadable: () => this.#sender?.pump(),
-      onBroken: (reason) => this.#break(reason),
-    };
-  }
-
   /** Gives the stream up: from here on what differs is recorded, and a resync follows. */
   #break(reason: string, link: 'drop the link' | 'keep the link' = 'drop the link'): void {
-    const stream = this.#stream;
-    if (!stream) return;
-    this.#stream = undefined;
-    this.#sender = undefined;
-    this.#behindSinceMs = this.#options.clock.monotonicMs() - stream.lagMs;
-    stream.giveUp(this.#differences.missed);
-    if (stream.resumed) this.#addSuspects();
     const error = new UnderstudyError('Unavailable', `mirror ${this.#spec.name} needs a resync: ${reason}`);
-    this.#waiters.failBarriers(error);
-    this.#waiters.failSyncs(error);
+    const given = this.#stream.giveUp(this.#differences.missed, error);
+    if (!given) return;
+    this.#behindSinceMs = this.#options.clock.monotonicMs() - given.lagMs;
+    if (given.resumed) this.#addSuspects();
     this.#log.warn({ reason, dirtyBytes: this.#differences.remainingBytes }, 'the stream to the standby is given up');
     if (link === 'drop the link') this.#connection.drop(reason);
   }
 
   #addSuspects(): void {
     for (const range of this.#options.suspects()) this.#differences.suspect.add(range);
-  }
-
-  #onSynced(sequence: number): void {
-    this.#sender?.onSynced(sequence);
-    if (this.#stream) this.#waiters.synced(this.#stream.confirmed);
   }
 
   // --- The link -------------------------------------------------------------------------------------------------
@@ -360,9 +310,9 @@ export class AsyncMirror implements Mirror {
         refused: (refuse) => this.#onRefused(refuse),
         resyncAccepted: () => this.#onAccepted(channel),
         confirmed: () => void this.#onConfirmed(channel),
-        held: (sequence) => this.#onHeld(sequence),
-        synced: (sequence) => this.#onSynced(sequence),
-        barrierDone: (done) => this.#waiters.barrierDone(done),
+        held: (sequence) => this.#stream.onHeld(sequence),
+        synced: (sequence) => this.#stream.onSynced(sequence),
+        barrierDone: (done) => this.#stream.onBarrierDone(done),
       }),
       tick: (nowMs) => this.#tick(nowMs),
     });
@@ -375,17 +325,16 @@ export class AsyncMirror implements Mirror {
       );
       return;
     }
-    this.#sender?.askForSync();
+    this.#stream.askForSync();
   }
 
   #disconnected(channel: StandbyChannel, reason: string): void {
     if (!this.#connection.stopped) this.#log.warn({ reason }, 'the link to the standby is down');
     this.#resync = undefined;
-    this.#sender = undefined;
     if (this.#phase !== 'Fenced') this.#phase = 'Connecting';
-    this.#waiters.failSyncs(new UnderstudyError('Unavailable', reason));
+    this.#stream.disconnected(reason);
     // What is in the stream is accounted for there; a resync that was not confirmed has no stream that could go on.
-    if (this.#stream && this.#baseConfirmed) return;
+    if (this.#stream.exists && this.#baseConfirmed) return;
     channel.leaveUnsynced(this.#differences.missed);
     this.#break('the link was lost before the resync was confirmed');
   }
@@ -407,20 +356,12 @@ export class AsyncMirror implements Mirror {
     if (!this.#features.includes('asynchronous'))
       return channel.destroy('the agent of the standby knows no asynchronous mirrors; upgrade it');
     const { baseId } = this.record;
-    const stream = this.#stream;
-    const position = stream && welcome.stream?.id === stream.id ? welcome.stream.position : undefined;
-    if (
-      stream &&
-      baseId !== undefined &&
-      baseId === welcome.baseId &&
-      position !== undefined &&
-      stream.rewind(position)
-    ) {
-      const lost = new UnderstudyError('Unavailable', 'the link was lost before the answer came; ask again');
-      this.#waiters.failBarriers(lost, position);
-      this.#resuming = { standbyInOrder: welcome.consistent || stream.announced > position };
-      this.#log.info({ entries: stream.end - position, bytes: stream.lagBytes }, 'the standby goes on where it was');
-      return channel.startStream({ baseId, epoch: this.#identity.epoch, stream: { id: stream.id, position } });
+    const at = baseId !== undefined && baseId === welcome.baseId ? this.#stream.rewind(welcome.stream) : undefined;
+    if (baseId !== undefined && at) {
+      const { id, position, announced } = at;
+      this.#resuming = { standbyInOrder: welcome.consistent || announced };
+      this.#log.info({ position, bytes: this.#stream.lagBytes }, 'the standby goes on where it was');
+      return channel.startStream({ baseId, epoch: this.#identity.epoch, stream: { id, position } });
     }
     await this.#beginResync(channel, welcome);
   }
@@ -454,10 +395,9 @@ export class AsyncMirror implements Mirror {
 
   /** The stream goes on over this connection. */
   #goOn(channel: StandbyChannel, standbyInOrder: boolean): void {
-    const stream = this.#stream;
-    if (!stream) return channel.destroy('the stream has been given up');
+    if (!this.#stream.exists) return channel.destroy('the stream has been given up');
     if (!standbyInOrder && this.#orderly) this.#tellInOrder(channel);
-    this.#send(channel, stream);
+    this.#send(channel);
   }
 
   /** Nothing is left to copy at this moment: a stream begins. */
@@ -466,12 +406,12 @@ export class AsyncMirror implements Mirror {
     const { baseId } = this.record;
     assert(baseId !== undefined, 'a resync has a base');
     this.#resync = undefined;
-    const stream = new WriteStream({ ...this.#streamOptions(), id: newBaseId() });
-    this.#stream = stream;
+    const id = newBaseId();
+    this.#stream.begin(id);
     channel.endResync();
-    channel.startStream({ baseId, epoch: this.#identity.epoch, stream: { id: stream.id, position: 0 } });
+    channel.startStream({ baseId, epoch: this.#identity.epoch, stream: { id, position: 0 } });
     if (this.#orderly) this.#tellInOrder(channel);
-    this.#send(channel, stream);
+    this.#send(channel);
   }
 
   #tellInOrder(channel: StandbyChannel): void {
@@ -479,18 +419,11 @@ export class AsyncMirror implements Mirror {
     if (baseId !== undefined) channel.inSync({ baseId, epoch: this.#identity.epoch });
   }
 
-  #send(channel: StandbyChannel, stream: WriteStream): void {
+  #send(channel: StandbyChannel): void {
     const compressed = this.#spec.compression === 'zstd' && this.#features.includes('zstd');
     this.#phase = 'Streaming';
-    this.#catchingUp = stream.taken < stream.end;
-    this.#log.info({ entries: stream.end - stream.taken, compressed }, 'the standby follows');
-    this.#sender = new StreamSender(channel, stream, compressed, this.#options.queueBytes / 4);
-    this.#sender.pump();
-  }
-
-  #onHeld(sequence: number): void {
-    this.#sender?.onHeld(sequence);
-    if (this.#stream && this.#stream.taken === this.#stream.end) this.#catchingUp = false;
+    const entries = this.#stream.sendOver(channel, compressed);
+    this.#log.info({ entries, compressed }, 'the standby follows');
   }
 
   async #onConfirmed(channel: StandbyChannel): Promise<void> {

@@ -1,10 +1,11 @@
 import { assert } from '../../common/assert.ts';
-import { errorMessage, UnderstudyError } from '../../common/errors.ts';
+import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { MirrorSpec, MirrorState as MirrorStateName, MirrorView } from '../api/contract/volumes.ts';
 import type { Range } from '../core/range.ts';
 import { type Acknowledgement, AcknowledgementQueue } from './acknowledgement.ts';
+import { ArbiterQuestions } from './arbiter-questions.ts';
 import { barrierOutcome } from './barrier-outcome.ts';
 import { Differences } from './differences.ts';
 import { LinkConnection } from './link-connection.ts';
@@ -49,10 +50,9 @@ export class MirrorLink implements Mirror {
   readonly #stranded = new AcknowledgementQueue();
   #features: readonly string[] = [];
   #effects: Promise<void> = Promise.resolve();
-  /** It is being taken from the volume: the arbiter must not be told anything else of it meanwhile. */
-  #retiring = false;
   /** It has been let go of, and is about to be taken from the volume. */
   #released = false;
+  readonly #questions: ArbiterQuestions;
   /** When it was last heard of while every write went to it. */
   #lastStreamingMs: number;
 
@@ -68,6 +68,13 @@ export class MirrorLink implements Mirror {
     this.#lastStreamingMs = options.clock.monotonicMs();
     this.#verifications = new VerificationRuns(this.name, { ...options, log: this.#log });
     this.#connection = this.#makeConnection();
+    this.#questions = new ArbiterQuestions({
+      ...options,
+      mirror: this.name,
+      retryMs: options.timing.arbiterRetryMs,
+      stopped: () => this.#connection.stopped,
+      answered: (question, answer) => this.#event({ type: 'arbiter', question, answer }),
+    });
   }
 
   start(): void {
@@ -85,19 +92,12 @@ export class MirrorLink implements Mirror {
 
   async release(epoch: number): Promise<void> {
     if (this.#state.needed) {
-      const { arbiter, identity, onFenced } = this.#options;
-      const { volume, uid } = identity;
-      const question = { volume, uid, epoch, mirror: this.name };
-      this.#retiring = true;
-      const answer = await arbiter.markDropped(question).catch(() => 'unreachable' as const);
-      this.#retiring = answer === 'granted';
-      const message = `mirror ${this.name} cannot be dropped: `;
-      if (answer === 'refused') {
-        onFenced('a newer epoch exists (the arbiter refused to drop a mirror)');
-        throw new UnderstudyError('Fenced', `${message}a newer epoch exists`);
-      }
-      if (answer === 'unreachable') {
-        throw new UnderstudyError('Unavailable', `${message}the arbiter does not answer; try again`);
+      try {
+        await this.#questions.drop(epoch);
+      } catch (error) {
+        if (errorCode(error) === 'Fenced')
+          this.#options.onFenced('a newer epoch exists (the arbiter refused to drop a mirror)');
+        throw error;
       }
     }
     // Nothing completes without it before it has ceased to count.
@@ -402,9 +402,9 @@ export class MirrorLink implements Mirror {
       case 'dropLink':
         return channel?.destroy(this.#whyDropped());
       case 'askOutdated':
-        return void this.#ask('outdated');
+        return void this.#questions.ask('outdated');
       case 'askInSync':
-        return void this.#ask('inSync');
+        return void this.#questions.ask('inSync');
       case 'retryQuestion':
         return this.#askAgainLater();
       case 'sendResyncEnd':
@@ -440,20 +440,7 @@ export class MirrorLink implements Mirror {
 
   #askAgainLater(): void {
     const { asking } = this.#state;
-    if (asking === 'nothing') return;
-    this.#options.clock.after(this.#options.timing.arbiterRetryMs, () => {
-      if (!this.#connection.stopped && this.#state.asking === asking) void this.#ask(asking);
-    });
-  }
-
-  async #ask(question: 'outdated' | 'inSync'): Promise<void> {
-    const { arbiter, identity } = this.#options;
-    const { volume, uid, epoch } = identity;
-    const about = { volume, uid, epoch, mirror: this.name };
-    if (this.#retiring) return this.#event({ type: 'arbiter', question, answer: 'unreachable' });
-    const asked = question === 'outdated' ? arbiter.markOutdated(about) : arbiter.markInSync(about);
-    const answer = await asked.catch(() => 'unreachable' as const);
-    if (!this.#connection.stopped) this.#event({ type: 'arbiter', question, answer });
+    if (asking !== 'nothing') this.#questions.askAgainLater(asking, () => this.#state.asking === asking);
   }
 }
 

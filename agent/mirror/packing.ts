@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompressSync } from 'node:zlib';
 import { UnderstudyError } from '../../common/errors.ts';
-import { type Frame, FrameParser } from './frame-codec.ts';
+import { type Frame, framesOf } from './frame-codec.ts';
 import { frameTypes, headerBytes, maxPayloadBytes } from './protocol.ts';
 
 const compress = promisify(zstdCompress);
@@ -19,10 +19,15 @@ export async function pack(frames: readonly Uint8Array[], totalBytes: number): P
   return packed.length < totalBytes ? packed : undefined;
 }
 
-/** The frames as they were before they were packed. @throws UnderstudyError Protocol */
-export function unpack(frames: readonly Frame[]): readonly Frame[] {
+/** The frames as they were before they were packed; the packed ones are released. @throws UnderstudyError Protocol */
+export function unpack(frames: readonly Frame[], release: (frame: Frame) => void): readonly Frame[] {
   if (!frames.some((frame) => frame.type === frameTypes.packed)) return frames;
-  return frames.flatMap((frame) => (frame.type === frameTypes.packed ? unpackOne(frame) : [frame]));
+  return frames.flatMap((frame) => {
+    if (frame.type !== frameTypes.packed) return [frame];
+    const unpacked = unpackOne(frame);
+    release(frame);
+    return unpacked;
+  });
 }
 
 function unpackOne({ payload, length }: Frame): Frame[] {
@@ -34,7 +39,7 @@ function unpackOne({ payload, length }: Frame): Frame[] {
   } catch (cause) {
     throw new UnderstudyError('Protocol', 'packed frames that cannot be unpacked', { cause });
   }
-  const frames = new FrameParser().push(content);
+  const frames = framesOf(content);
   if (content.length === length && !frames.some((frame) => frame.type === frameTypes.packed)) return frames;
   throw new UnderstudyError('Protocol', `packed frames of ${content.length} bytes, ${length} were announced`);
 }

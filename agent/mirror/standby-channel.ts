@@ -304,7 +304,10 @@ export class StandbyChannel {
     if (this.#closed || this.#failure !== undefined) return;
     this.#events.heard();
     try {
-      for (const frame of this.#parser.push(bytes)) this.#frame(frame);
+      for (const frame of this.#parser.push(bytes)) {
+        this.#frame(frame);
+        this.#parser.release(frame);
+      }
     } catch (error) {
       this.destroy(errorMessage(error));
     }
@@ -323,7 +326,7 @@ export class StandbyChannel {
       case frameTypes.resyncAccepted:
         return this.#events.resyncAccepted();
       case frameTypes.digests:
-        return this.#digests.shift()?.resolve(frame.payload);
+        return this.#digests.shift()?.resolve(Buffer.from(frame.payload));
       case frameTypes.confirmed:
         if (frame.sequence === this.#endOfResync) this.#events.confirmed();
         return this.#unsynced.synced(frame.sequence);

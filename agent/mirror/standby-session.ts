@@ -1,11 +1,9 @@
 import type { Clock } from '../../common/clock.ts';
 import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
-import type { BlockDevice, Completion } from '../core/block-device.ts';
+import type { BlockDevice } from '../core/block-device.ts';
 import type { Connection } from '../core/connection.ts';
-import { checkRange } from '../core/range.ts';
 import { ApplyQueue } from './apply-queue.ts';
-import { digestsOf } from './digest.ts';
 import { type Frame, FrameParser, HeaderEncoder } from './frame-codec.ts';
 import {
   type Barrier,
@@ -27,6 +25,7 @@ import {
 } from './messages.ts';
 import { unpack } from './packing.ts';
 import { frameFlags, frameTypes, headerBytes, protocolVersion } from './protocol.ts';
+import { StandbyChanges } from './standby-changes.ts';
 
 /** What a standby's end of a mirror needs of its volume. */
 export interface StandbyCopy {
@@ -59,7 +58,6 @@ const quietTypes: ReadonlySet<number> = new Set([
   frameTypes.stream,
   frameTypes.inSync,
 ]);
-const maxDigestRangeBytes = 16 * 1024 * 1024;
 
 /**
  * The standby's end of a mirror: applies the primary's stream in order, says what it holds, and what is synced.
@@ -87,14 +85,12 @@ export class StandbySession {
   #heardMs: number;
   #paused = false;
   readonly #queue: ApplyQueue;
+  readonly #changes: StandbyChanges;
   /** JSON frames are dealt with one after the other; the frames behind them wait. */
   #backlog: Frame[] = [];
   #busy = false;
   /** The step under way while busy. */
   #step: Promise<void> = Promise.resolve();
-  /** Digest requests that wait for their turn. */
-  #digesting = 0;
-  #digestsSent: Promise<void> = Promise.resolve();
 
   constructor(connection: Connection, copy: StandbyCopy, log: Log, clock: Clock) {
     this.#connection = connection;
@@ -107,8 +103,11 @@ export class StandbySession {
       (error) => this.#notApplied(error),
       () => this.#regulate(),
     );
+    this.#changes = new StandbyChanges(copy.device, this.#queue);
     connection.handle({
-      received: (bytes) => this.#received(bytes),
+      room: () => (this.#ended ? undefined : this.#parser.room()),
+      filled: (bytes) => this.#received(() => this.#parser.filled(bytes)),
+      received: (bytes) => this.#received(() => this.#parser.push(bytes)),
       drained: () => undefined,
       closed: (reason) => this.#closed(reason),
     });
@@ -123,7 +122,9 @@ export class StandbySession {
   }
 
   /** Bytes that the resync of this session had to bring. */
-  copiedBytes = 0;
+  get copiedBytes(): number {
+    return this.#changes.copiedBytes;
+  }
 
   /** How long nothing has come from the primary, which sends something every few seconds. */
   get silentMs(): number {
@@ -156,11 +157,11 @@ export class StandbySession {
     this.#copy.ended(this);
   }
 
-  #received(bytes: Uint8Array): void {
+  #received(parse: () => readonly Frame[]): void {
     if (this.#phase === 'ended') return;
     this.#heardMs = this.#clock.monotonicMs();
     try {
-      const frames = unpack(this.#parser.push(bytes));
+      const frames = unpack(parse(), this.#release);
       if (this.#busy) {
         for (const frame of frames) this.#backlog.push(frame);
         this.#regulate();
@@ -186,7 +187,11 @@ export class StandbySession {
     }
     if (held) this.#sendHeld();
     try {
-      for (const frame of frames.slice(0, count)) this.#apply(frame);
+      for (const frame of frames.slice(0, count)) {
+        this.#apply(frame);
+        // The payload of a write belongs to the device until it has been applied.
+        if (frame.type !== frameTypes.write) this.#release(frame);
+      }
     } catch (error) {
       // The frames behind it have been reported as held as well.
       void this.#notApplied(error);
@@ -213,6 +218,8 @@ export class StandbySession {
     }
     return true;
   }
+
+  readonly #release = (frame: Frame) => this.#parser.release(frame);
 
   #sendHeld(): void {
     this.#connection.send(this.#headers.encode(frameTypes.held, 0, 0, this.#sequence, this.#receivedBytes));
@@ -277,36 +284,7 @@ export class StandbySession {
     if (this.#phase !== 'resyncing' && this.#phase !== 'inSync') {
       throw new UnderstudyError('Protocol', 'a write before the standby has accepted a resync');
     }
-    const { device } = this.#copy;
-    const isWrite = frame.type === frameTypes.write;
-    if (isWrite && (frame.flags & frameFlags.resync) !== 0) this.copiedBytes += frame.payload.length;
-    checkRange(device, frame.offset, isWrite ? frame.payload.length : frame.length);
-    if (isWrite) this.#queue.track(device.write(frame.offset, frame.payload), frame.payload.length);
-    else if ((frame.flags & frameFlags.resync) !== 0) this.#zeroWhatIsNot(frame);
-    else this.#queue.track(this.#zero(frame.offset, frame.length, frame.flags), 0);
-  }
-
-  #zero(offset: number, length: number, flags: number): Completion {
-    const { device } = this.#copy;
-    if ((flags & frameFlags.keepAllocated) === 0) return device.trim(offset, length);
-    return device.writeZeroes(offset, length, { keepAllocated: true });
-  }
-
-  /** A resync sends every stretch of zeroes of the volume: most of it reads as zeroes here, too, and is left alone. */
-  #zeroWhatIsNot({ offset, length, flags }: Frame): void {
-    // Extents speak of what has been applied; with writes still under way they may be out of date.
-    if (this.#queue.applying) {
-      this.copiedBytes += length;
-      return this.#queue.track(this.#zero(offset, length, flags), 0);
-    }
-    let at = offset;
-    for (const extent of this.#copy.device.extents(offset, length)) {
-      if (!extent.zero) {
-        this.copiedBytes += extent.length;
-        this.#queue.track(this.#zero(at, extent.length, flags), 0);
-      }
-      at += extent.length;
-    }
+    this.#changes.apply(frame, () => this.#release(frame));
   }
 
   /** Lets the primary's sends wait while the apply queue is full. */
@@ -318,27 +296,13 @@ export class StandbySession {
     else this.#connection.resume();
   }
 
-  #digest({ offset, length, sequence }: Frame): void {
-    const { device } = this.#copy;
-    checkRange(device, offset, length);
-    if (length > maxDigestRangeBytes)
-      throw new UnderstudyError('Protocol', `digests of ${length} bytes: expected at most ${maxDigestRangeBytes}`);
-    const content = Buffer.allocUnsafeSlow(length);
-    const send = () => {
-      const digests = digestsOf(content);
-      this.#connection.send(this.#headers.encode(frameTypes.digests, 0, digests.length, sequence), digests);
-    };
-    const reading = device.read(offset, content);
-    if (!reading && this.#digesting === 0) return send();
-    // Answers go out in the order of the requests.
-    this.#digesting += 1;
-    this.#digestsSent = this.#digestsSent
-      .then(() => reading)
-      .then(send)
-      .catch((error: unknown) => this.#fail(error))
-      .finally(() => {
-        this.#digesting -= 1;
-      });
+  #digest(frame: Frame): void {
+    this.#changes.digest(
+      frame,
+      (digests) =>
+        this.#connection.send(this.#headers.encode(frameTypes.digests, 0, digests.length, frame.sequence), digests),
+      (error) => this.#fail(error),
+    );
   }
 
   #barrier(barrier: Barrier): void {

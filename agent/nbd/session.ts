@@ -2,7 +2,7 @@ import { assert } from '../../common/assert.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
-import type { Connection, ConnectionHandler } from '../core/connection.ts';
+import type { Connection, ReceivingHandler } from '../core/connection.ts';
 import { allocationQuery } from './block-status.ts';
 import { allocationContext } from './constants.ts';
 import { exportFacts } from './export-facts.ts';
@@ -13,18 +13,9 @@ import { Transmission } from './transmission.ts';
 
 /** A connection that can also be ended in order, and whose handler may choose where its bytes are received. */
 export interface NbdConnection extends Connection {
-  handle(handler: NbdConnectionHandler): void;
+  handle(handler: ReceivingHandler): void;
   /** Ends it after everything that was sent has been taken over; `closed` follows. */
   end(): void;
-}
-
-export interface NbdConnectionHandler extends ConnectionHandler {
-  /**
-   * Asked before bytes are received: where to put the next ones, or undefined if they may come in any buffer. For those
-   * that have been put there `filled` is called instead of `received`.
-   */
-  room(): Uint8Array | undefined;
-  filled(bytes: number): void;
 }
 
 export interface SecuredConnection {
@@ -52,7 +43,7 @@ export interface SessionOptions {
  * Order at the end, whoever ends it: no new requests; replies to what is under way, for at most `drainMs`; connection
  * closed; what the device still has under way completes without replies; export closed; `ended`.
  */
-export class NbdSession implements NbdConnectionHandler {
+export class NbdSession implements ReceivingHandler {
   readonly #options: SessionOptions;
   readonly #handshake: Handshake;
   #connection: NbdConnection;

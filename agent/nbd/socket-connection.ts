@@ -1,6 +1,7 @@
 import { Socket } from 'node:net';
-import { SocketReceiver } from './receiver.ts';
-import type { NbdConnection, NbdConnectionHandler } from './session.ts';
+import type { ReceivingHandler } from '../core/connection.ts';
+import { SocketReceiver } from '../core/socket-receiver.ts';
+import type { NbdConnection } from './session.ts';
 
 /**
  * A socket, plain or with TLS, as the connection of a session.
@@ -59,7 +60,7 @@ export class SocketConnection implements NbdConnection {
     this.socket.resume();
   }
 
-  handle(handler: NbdConnectionHandler): void {
+  handle(handler: ReceivingHandler): void {
     const { socket } = this;
     if (this.#receiver) this.#receiver.handler = handler;
     let failure: Error | undefined;

@@ -39,14 +39,14 @@ export async function adoptMirror(
   security: LinkTls | undefined,
   peers?: Peers,
 ): Promise<Connection> {
-  const socket = new net.Socket({ fd: descriptor, readable: true, writable: true });
-  socket.pause();
-  socket.on('error', () => undefined);
   if (!security) {
-    const connection = new TcpConnection(socket);
+    const connection = TcpConnection.adopt(descriptor);
     connection.send(goAhead);
     return connection;
   }
+  const socket = new net.Socket({ fd: descriptor, readable: true, writable: true });
+  socket.pause();
+  socket.on('error', () => undefined);
   const secured = secureServer(socket, security);
   socket.write(goAhead);
   const link = await secured;

@@ -1,5 +1,5 @@
-import { type Clock, delay } from '../../common/clock.ts';
-import { errorCode, errorMessage, UnderstudyError } from '../../common/errors.ts';
+import type { Clock } from '../../common/clock.ts';
+import { errorMessage, UnderstudyError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { HoldRequest } from '../api/contract/filling.ts';
 import type { GroupHoldRequest, GroupHoldView } from '../api/contract/groups.ts';
@@ -8,7 +8,6 @@ import type { SnapshotRequest } from '../api/contract/snapshots.ts';
 import type { VerificationRequest } from '../api/contract/verification.ts';
 import type { PrepareResult, SnapshotView, VolumeSpec, VolumeView } from '../api/contract/volumes.ts';
 import { KeyedLock } from '../core/keyed-lock.ts';
-import { CowDevice } from '../cow/cow-device.ts';
 import type { Arbiter } from '../mirror/arbiter.ts';
 import { defaultTiming, type MirrorTiming } from '../mirror/mirror-link-options.ts';
 import { DiskDirectory } from '../store/disk-directory.ts';
@@ -18,7 +17,8 @@ import type { LinkPurpose } from './mirror-preamble.ts';
 import { type NodeAttachments, noAttachments } from './node-attachments.ts';
 import type { VolumeStatistics } from './operation-statistics.ts';
 import { type Pool, Pools } from './pools.ts';
-import { growthAdvice, PutOffGrowth } from './put-off-growth.ts';
+import { PutOffGrowth } from './put-off-growth.ts';
+import { SlotChanges } from './slot-changes.ts';
 import { type Quiescer, SnapshotRequests } from './snapshot-requests.ts';
 import {
   noSnapshotUsers,
@@ -28,7 +28,7 @@ import {
   withUsers,
 } from './snapshot-users.ts';
 import { checkUnused } from './unused.ts';
-import { planChange, type VolumeChange } from './volume-change.ts';
+import { planChange } from './volume-change.ts';
 import { loadRecord, saveRecord, type VolumeRecord } from './volume-record.ts';
 import type { VolumeService } from './volume-service.ts';
 import { type SlotOptions, VolumeSlot } from './volume-slot.ts';
@@ -48,9 +48,6 @@ export interface VolumeManagerOptions {
   /** The limit on the resyncs of mirrors that have none of their own. */
   readonly resyncBytesPerSecond?: number | undefined;
 }
-
-/** How long mounted snapshots may take to be taken away. */
-const takeAwayMs = 10_000;
 
 /** What attaching a volume needs to know. */
 export interface ExportLocation {
@@ -78,7 +75,7 @@ export class VolumeManager implements VolumeService {
   readonly #changes = new KeyedLock();
   readonly #snapshots: SnapshotRequests;
   readonly #slotOptions: SlotOptions;
-  readonly #clock: Clock;
+  readonly #slotChanges: SlotChanges;
   readonly #log: Log;
   /** From where a standby's writes came last. */
   readonly #primaries = new Map<string, string>();
@@ -93,9 +90,15 @@ export class VolumeManager implements VolumeService {
   private constructor(options: VolumeManagerOptions) {
     const { pools, nbdDirectory, tls, timing = defaultTiming, arbiter, resyncBytesPerSecond, clock, log } = options;
     this.#pools = new Pools(pools);
-    this.#clock = clock;
     this.#log = log;
     this.#snapshots = new SnapshotRequests(clock);
+    this.#slotChanges = new SlotChanges({
+      pools: this.#pools,
+      clock,
+      log,
+      users: () => this.#users,
+      attachments: () => this.#attachments,
+    });
     const revive = (slot: VolumeSlot) => void this.#revive(slot);
     this.#slotOptions = {
       pools: this.#pools,
@@ -202,7 +205,7 @@ export class VolumeManager implements VolumeService {
       const change = planChange(volume, before, spec, blank);
       if (!slot) return { created: true, view: await this.#create(change.record) };
       const grows = spec.role === before?.role && spec.size > before.size;
-      await this.#putOff.noting(volume, grows ? spec : undefined, () => this.#apply(slot, change, spec));
+      await this.#putOff.noting(volume, grows ? spec : undefined, () => this.#slotChanges.apply(slot, change, spec));
       return { created: false, view: await slot.view() };
     });
   }
@@ -424,67 +427,6 @@ export class VolumeManager implements VolumeService {
       await this.#pools.remove(pool, volume);
       throw error;
     }
-  }
-
-  async #apply(slot: VolumeSlot, { kind, record: asked }: VolumeChange, spec: VolumeSpec): Promise<void> {
-    if (kind === 'live' && slot.running) return slot.host.call('changeLive', asked);
-    if (kind === 'none' && slot.running) return;
-    const readersEnd = spec.readers === 'disconnect' && (await slot.record()).role !== spec.role;
-    if (readersEnd) await this.#takeSnapshotsAway(slot.volume);
-    if (kind === 'role' && slot.running && (await this.#changeRole(slot, spec))) return;
-    if (kind === 'restart') {
-      const lastingDevices = asked.role === 'primary' ? this.#attachments.lastingDevices(slot.volume) : 0;
-      const users = readersEnd ? undefined : this.#users;
-      const grows = asked.size > (await slot.record()).size;
-      const [what, advice] = grows ? ['enlarged', { advice: growthAdvice }] : ['changed in this way', {}];
-      await checkUnused(slot, what, { users, lastingDevices, ...advice });
-    }
-    const stopped = await slot.stop();
-    const where = this.#pools.folderOf(asked.pool, slot.volume);
-    const folder = await DiskDirectory.open(where);
-    // What the copy is worth may have changed until it had stopped, and a thread that died has left no word: the disk knows.
-    const before = (await loadRecord(folder, where)) ?? stopped;
-    let record = before;
-    try {
-      const changed = planChange(slot.volume, before, spec).record;
-      if (before.buffer && !changed.buffer) await this.#dropBuffer(before, folder);
-      await saveRecord(folder, changed);
-      record = changed;
-    } finally {
-      await slot.start(record);
-    }
-  }
-
-  /** What cannot be taken away in time must not hold up whoever is to write here. */
-  async #takeSnapshotsAway(volume: string): Promise<void> {
-    const taken = this.#attachments.takeSnapshotsAway(volume).catch((error: unknown) => {
-      this.#log.warn({ volume, error: errorMessage(error) }, 'mounted snapshots could not be taken away');
-    });
-    await Promise.race([taken, delay(this.#clock, takeAwayMs)]);
-  }
-
-  /** @returns false if it could not be done under its layers, so that these have to be built anew */
-  async #changeRole(slot: VolumeSlot, spec: VolumeSpec): Promise<boolean> {
-    const { attached } = await slot.view();
-    if (attached) {
-      const what = `volume ${slot.volume} cannot change its role while it has clients of its live export`;
-      throw new UnderstudyError('InUse', `${what}; unmount or disconnect them first`);
-    }
-    try {
-      await slot.host.call('changeRole', spec);
-      return true;
-    } catch (error) {
-      const code = errorCode(error);
-      if (code === 'Conflict' || code === 'Invalid') throw error;
-      this.#log.error({ volume: slot.volume, error: errorMessage(error) }, 'its layers are built anew');
-      return false;
-    }
-  }
-
-  async #dropBuffer({ buffer, volume }: VolumeRecord, data: DiskDirectory): Promise<void> {
-    if (!buffer) return;
-    await CowDevice.destroy(await DiskDirectory.open(this.#pools.folderOf(buffer.pool, volume)), volume, data);
-    await this.#pools.remove(buffer.pool, volume);
   }
 
   async #acceptMirror(

@@ -76,6 +76,39 @@ describe.each(['in clear text', 'with TLS'])('a connection %s', (how) => {
     client.destroy();
   });
 
+  test('delivers everything in order, and nothing while it is paused', async () => {
+    const secure = how === 'with TLS';
+    const address = await listen(secure ? await tlsOf('node', 'node-b') : undefined);
+    const client = await connectMirror(address, 'v', secure ? await tlsOf('node', 'node-a') : undefined);
+    const server = await adopted[0];
+    const words = new Uint32Array(1024 * 1024).map((_, index) => index);
+    const sent = Buffer.from(words.buffer);
+    const received: Buffer[] = [];
+    let paused = false;
+    const { promise: done, resolve, reject } = Promise.withResolvers<void>();
+    server?.handle({
+      received(bytes) {
+        if (paused) reject(new Error('delivered while paused'));
+        received.push(Buffer.from(bytes));
+        if (received.reduce((sum, { length }) => sum + length, 0) === sent.length) return resolve();
+        paused = true;
+        server.pause();
+        setImmediate(() => {
+          paused = false;
+          server.resume();
+        });
+      },
+      drained: () => undefined,
+      closed: () => reject(new Error('closed')),
+    });
+    for (let at = 0; at < sent.length; at += 4096) client.send(sent.subarray(at, at + 4096));
+    await done;
+    expect(Buffer.concat(received).equals(sent)).toBe(true);
+    // A record of TLS holds 16 KiB: more than one comes at a time.
+    expect(received.length).toBeLessThan(sent.length / 16384);
+    client.destroy();
+  });
+
   test('for a volume that is not there is refused with the reason', async () => {
     const secure = how === 'with TLS';
     const address = await listen(secure ? await tlsOf('node', 'node-b') : undefined);

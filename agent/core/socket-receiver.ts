@@ -1,11 +1,11 @@
-import type { NbdConnectionHandler } from './session.ts';
+import type { ReceivingHandler } from './connection.ts';
 
-/** Before its requests a client sends little: the handshake. */
+/** For a handler that has no memory of its own yet, before the requests of an NBD client: little comes then. */
 const ownBytes = 64 * 1024;
 
 /** Decides where a socket's next bytes go, and tells the handler about those that have come. */
 export class SocketReceiver {
-  handler: NbdConnectionHandler | undefined;
+  handler: ReceivingHandler | undefined;
   readonly #own = Buffer.allocUnsafeSlow(ownBytes);
   #isHandlers = false;
 
