@@ -3,8 +3,8 @@ import { failedSeeds } from './failed-seeds.ts';
 import { type RunResult, runSeed } from './run-seed.ts';
 import { defects } from './variants.ts';
 
-const freshBudgetMs = 30_000;
-const mostFresh = 300;
+const freshBudgetMs = 120_000;
+const mostFresh = 250;
 /** Seeds tried until a built-in defect is found. */
 const mostForDefect = 150;
 
