@@ -50,7 +50,7 @@ export class History {
 
   /** The process of a node ended, in order or not. */
   ended(node: string, life: PrimaryLife | undefined, machine: boolean): void {
-    if (life) life.phase = 'past';
+    if (life) this.#isOver(life);
     if (node !== this.ledger.current.node || !machine) return;
     this.#loss = 'what was not flushed';
     this.#machineCrashed = true;
@@ -77,7 +77,7 @@ export class History {
     if (life.phase !== 'waiting' || !life.image) return;
     const { node, epoch } = this.ledger.current;
     if (this.isGivenUp(life)) {
-      life.phase = 'past';
+      this.#isOver(life);
       return;
     }
     if (life.epoch < epoch || (life.epoch === epoch && life.node !== node)) {
@@ -85,10 +85,10 @@ export class History {
         '5',
         `${life.node} serves as primary of epoch ${life.epoch}, ${node} did in epoch ${epoch}`,
       );
-      life.phase = 'past';
+      this.#isOver(life);
       return;
     }
-    if (this.#current && this.#current !== life) this.#current.phase = 'past';
+    if (this.#current && this.#current !== life) this.#isOver(this.#current);
     const forced = this.#forced.find((order) => order.epoch === life.epoch && epoch < life.epoch);
     const wrong = forced
       ? this.ledger.goOnWithLoss(life, life.image, forced.dataEpoch)
@@ -107,6 +107,12 @@ export class History {
     for (const change of life.queued.splice(0)) this.ledger.issue(change);
   }
 
+  /** Its word does not count any more; what it was asked for may be on its disk. */
+  #isOver(life: PrimaryLife): void {
+    life.phase = 'past';
+    for (const change of life.queued.splice(0)) this.ledger.stray(change);
+  }
+
   /** A promotion has given up what it acknowledges: nobody promises that any more. */
   isGivenUp({ node, epoch }: PrimaryLife): boolean {
     return this.#forced.some((order) => order.givenUp === node && epoch <= order.givenUpEpoch);
@@ -115,6 +121,7 @@ export class History {
   issue(life: PrimaryLife, change: Change): void {
     life.order.issue(change);
     if (life.phase === 'current') this.ledger.issue(change);
+    else if (life.phase === 'past') this.ledger.stray(change);
     else life.queued.push(change);
   }
 

@@ -54,6 +54,8 @@ export class Ledger {
   readonly sectors: number;
   /** Every change that was ever asked for of the primaries whose word counted. */
   readonly #all: Change[] = [];
+  /** What primaries were asked for whose word did not count any more: it may be on their own disks. */
+  readonly #strays: Change[] = [];
   /** With what each epoch began. */
   readonly #starts = new Map<number, Int32Array>();
   /** The versions known to be on stable storage. */
@@ -80,6 +82,11 @@ export class Ledger {
     this.#all.push(change);
     for (const sector of sectorsOf(change))
       this.#list(sector).push({ stamp: change.stamp, index: change.index, change });
+  }
+
+  /** A primary whose word does not count any more is asked for a change. */
+  stray(change: Change): void {
+    this.#strays.push(change);
   }
 
   acknowledge(change: Change, durable: boolean): void {
@@ -167,15 +174,18 @@ export class Ledger {
   }
 
   /**
-   * The history goes on from an image that may miss what was acknowledged from an epoch on, and nothing else.
+   * The history goes on from an image that may miss what was acknowledged from an epoch on, and nothing else. It may hold
+   * what this node was asked for itself and never acknowledged, in whatever epoch.
    * @returns the sectors whose content is not allowed
    */
   goOnWithLoss(incarnation: Incarnation, image: Int32Array, fromEpoch: number): string[] {
     const from = Math.max(...[...this.#starts.keys()].filter((epoch) => epoch <= fromEpoch));
     const start = this.#starts.get(from) as Int32Array;
     const allowed = new Map<number, Set<number>>();
-    for (const change of this.#all) {
-      if (change.incarnation.epoch < from) continue;
+    const mayBeThere = ({ incarnation: { node, epoch }, state }: Change) =>
+      epoch >= from || (node === incarnation.node && state !== 'acknowledged');
+    const strays = this.#strays.filter((change) => change.incarnation.node === incarnation.node);
+    for (const change of [...this.#all, ...strays].filter(mayBeThere)) {
       for (const sector of sectorsOf(change)) {
         const stamps = allowed.get(sector) ?? new Set([start[sector] as number]);
         allowed.set(sector, stamps.add(change.stamp));
