@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { DemoAgent } from './agent.ts';
 import type { DemoNode } from './command.ts';
 import { isRoot, makeDisk, removeLeftovers } from './disks.ts';
-import { DemoKubernetes, type TakenSnapshot } from './kubernetes.ts';
+import { DemoKubernetes, type ScheduledSnapshot, type TakenSnapshot } from './kubernetes.ts';
 import type { Stage } from './stage.ts';
 
 export interface ClusterOptions {
@@ -66,6 +66,10 @@ export class DemoCluster {
     report.note(`PUT …/mounts/demo at ${node}: ${device} on ${target}${options.format ? ', formatted first' : ''}`);
   }
 
+  async unmount(node: DemoNode): Promise<void> {
+    await this.agents[node].unmountVolume(this.volume, 'demo');
+  }
+
   takeSnapshot(): Promise<TakenSnapshot> {
     return this.#kubernetes.takeSnapshot();
   }
@@ -87,6 +91,18 @@ export class DemoCluster {
   }
 
   /** See DemoKubernetes. */
+  scheduleEachMinute(): Promise<void> {
+    return this.#kubernetes.scheduleEachMinute();
+  }
+
+  newestScheduled(): Promise<ScheduledSnapshot> {
+    return this.#kubernetes.newestScheduled();
+  }
+
+  restore(snapshot: string): Promise<string> {
+    return this.#kubernetes.restore(snapshot);
+  }
+
   failOverAutomatically(): Promise<void> {
     return this.#kubernetes.failOverAutomatically();
   }

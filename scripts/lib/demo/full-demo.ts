@@ -5,7 +5,7 @@ import { errorMessage } from '../../../common/errors.ts';
 import type { PostgresServer } from '../../../test/support/postgres.ts';
 import { waitFor } from '../../../test/support/wait-for.ts';
 import type { SeatFindings } from '../../../test/workloads/seat-reservation/checker.ts';
-import { type Mark, type Pace, SeatLoad } from '../../../test/workloads/seat-reservation/load.ts';
+import { type Mark, type Pace, type Sale, SeatLoad } from '../../../test/workloads/seat-reservation/load.ts';
 import { createSeats, largePlan as plan } from '../../../test/workloads/seat-reservation/schema.ts';
 import { type Backup, backUpSnapshot, copyLiveFiles } from './backups.ts';
 import { DemoCluster } from './cluster.ts';
@@ -15,6 +15,7 @@ import type { Stage } from './stage.ts';
 
 const sessions = 4;
 const measuredSeconds = 6;
+const clockDifferenceMs = 100;
 
 /** Plays it, and returns how to look around afterwards. */
 export async function fullDemo(stage: Stage): Promise<string> {
@@ -27,6 +28,9 @@ export async function fullDemo(stage: Stage): Promise<string> {
 
   const alone = await report.step(`The load runs alone for ${measuredSeconds} s: ${sessions} sessions sell seats`, () =>
     measure(stage, load, measuredSeconds),
+  );
+  await report.step('A SnapshotSchedule: a snapshot at each full minute from now on', () =>
+    cluster.scheduleEachMinute(),
   );
   const liveFiles = await report.step('For comparison: tar packs the files of the live database on the primary', () =>
     copyLiveFiles(stage, cluster.mountPoint('node-a'), load),
@@ -182,8 +186,49 @@ async function failOver(
   await report.step('The old primary comes back, as a standby', async () => {
     report.check('Return of the old primary', true, await cluster.bringBack('node-a'));
   });
-  await report.step('The new primary sells seats, mirrored again', () => sellOn(stage, successor, load));
-  return successor;
+  const sales = await report.step('The new primary sells seats, mirrored again', () => sellOn(stage, successor, load));
+  return report.step('Somebody drops the table: a SnapshotRestore puts the volume back to the schedule', () =>
+    undo(stage, cluster, successor, sales),
+  );
+}
+
+/** A mistake, and the newest snapshot of the schedule instead of it; returns the database on that. */
+async function undo(
+  stage: Stage,
+  cluster: DemoCluster,
+  mistaken: PostgresServer,
+  sales: readonly Sale[],
+): Promise<PostgresServer> {
+  const { report } = stage;
+  const { name, takenAtMs } = await cluster.newestScheduled();
+  const client = await mistaken.connect();
+  await client.query('DROP TABLE seats');
+  await client.end();
+  const elapsed = stopwatch();
+  await mistaken.stop();
+  await cluster.unmount('node-b');
+  const before = await cluster.restore(name);
+  report.note(`put back to ${name} at ${elapsed()}; what was there is kept as ${before}`);
+  await cluster.mount('node-b', { format: false });
+  const server = databaseOn('node-b', 'undone', cluster.mountPoint('node-b'), stage);
+  await startOnCopy(server);
+  report.observe('From the mistake to the first answer', `${elapsed()}, PostgreSQL's own recovery included`);
+  const findings = await examine(server, { plan, sales, ...marksAround(sales, takenAtMs) });
+  report.check('Database as the schedule kept it', findings.problems.length === 0, describeFindings(findings));
+  return server;
+}
+
+/** What a copy of that moment must hold, and must not. The clocks of two programs may be read a moment apart. */
+function marksAround(sales: readonly Sale[], takenAtMs: number): { holds: Mark; nothingAfter: Mark } {
+  const atMs = takenAtMs - performance.timeOrigin;
+  const [fromMs, toMs] = [atMs - clockDifferenceMs, atMs + clockDifferenceMs];
+  const acknowledged = sales.filter((sale) => sale.acknowledgedMs < fromMs).length;
+  const later = sales.filter((sale) => sale.begunMs > toMs).map(({ transaction }) => transaction);
+  const nextTransaction = Math.min(...later, Number.POSITIVE_INFINITY);
+  return {
+    holds: { atMs: fromMs, acknowledged, nextTransaction: 0 },
+    nothingAfter: { atMs: toMs, acknowledged: 0, nextTransaction },
+  };
 }
 
 function stopwatch(): () => string {
@@ -192,7 +237,7 @@ function stopwatch(): () => string {
 }
 
 /** A second load goes on where the first one was cut off; afterwards the sales of both must be there. */
-async function sellOn(stage: Stage, server: PostgresServer, before: SeatLoad): Promise<void> {
+async function sellOn(stage: Stage, server: PostgresServer, before: SeatLoad): Promise<readonly Sale[]> {
   const load = new SeatLoad(plan, before.mark().nextTransaction);
   stage.cleanup.add('end the load on the new primary', () => load.stop());
   await load.start(() => server.connect(), sessions);
@@ -201,4 +246,5 @@ async function sellOn(stage: Stage, server: PostgresServer, before: SeatLoad): P
   const sales = [...before.sales, ...load.sales];
   const findings = await examine(server, { plan, sales, holds: { ...load.mark(), acknowledged: sales.length } });
   stage.report.check('Sales on the new primary', findings.problems.length === 0, describeFindings(findings));
+  return sales;
 }

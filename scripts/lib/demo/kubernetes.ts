@@ -7,11 +7,14 @@ import { staticAgentDirectory } from '../../../operator/agent-client/agent-clien
 import { applyManifest } from '../../../operator/kube/apply.ts';
 import { InMemoryKubeApi } from '../../../operator/kube/in-memory-kube-api.ts';
 import { type Condition, isConditionTrue } from '../../../operator/resources/conditions.ts';
+import { scheduleLabel } from '../../../operator/resources/group.ts';
 import { type CustomObject, keyOf } from '../../../operator/resources/kube-object.ts';
 import { nodePools } from '../../../operator/resources/node-pool.ts';
 import { primaryVolumes } from '../../../operator/resources/primary-volume.ts';
-import type { CustomResource } from '../../../operator/resources/resource.ts';
-import { snapshots } from '../../../operator/resources/snapshot.ts';
+import { apiVersionOf, type CustomResource } from '../../../operator/resources/resource.ts';
+import { type Snapshot, snapshots } from '../../../operator/resources/snapshot.ts';
+import { snapshotRestores } from '../../../operator/resources/snapshot-restore.ts';
+import { snapshotSchedules } from '../../../operator/resources/snapshot-schedule.ts';
 import { standbyMirrors } from '../../../operator/resources/standby-mirror.ts';
 import { startOperator } from '../../../operator/start-operator.ts';
 import { KubeApiServer } from '../../../test/support/kube-api-server.ts';
@@ -22,12 +25,20 @@ import type { Stage } from './stage.ts';
 
 const quickstart = resolve(import.meta.dirname, '../../../examples/quickstart');
 const timeoutMs = 60_000;
+const scheduleName = 'each-minute';
 
 /** A snapshot as the agents know it. */
 export interface TakenSnapshot {
   node: DemoNode;
   volume: string;
   snapshot: string;
+}
+
+/** One that a schedule has made. */
+export interface ScheduledSnapshot {
+  name: string;
+  /** Milliseconds since 1970. */
+  takenAtMs: number;
 }
 
 type Conditioned = { conditions?: Condition[] | undefined };
@@ -92,9 +103,36 @@ export class DemoKubernetes {
   /** Applies the Snapshot of the quick start and waits until it can be read. */
   async takeSnapshot(): Promise<TakenSnapshot> {
     await this.#apply(manifests().filter(({ kind }) => kind === snapshots.kind));
-    const { status } = await this.#until(snapshots, 'Ready');
+    const { status } = await this.#until(snapshots, 'Ready', 'data-before-upgrade');
     this.#stage.report.note(`taken at ${status?.takenAt}, on ${status?.node}, consistency: ${status?.consistency}`);
     return { node: status?.node as DemoNode, volume: status?.volume ?? '', snapshot: status?.snapshot ?? '' };
+  }
+
+  /** Applies a schedule that makes a snapshot at each full minute, and keeps three. */
+  async scheduleEachMinute(): Promise<void> {
+    const template = { source: { mirror: 'data-standby' }, claim: false };
+    const spec = { cron: '* * * * *', template, retention: { keepLast: 3 } };
+    await this.#apply([manifestOf(snapshotSchedules, scheduleName, spec)]);
+    const { status } = await this.#until(snapshotSchedules, 'Ready');
+    this.#stage.report.note(`the first one is due at ${status?.nextScheduleTime}`);
+  }
+
+  /** The newest one of the schedule; the first one is waited for. */
+  async newestScheduled(): Promise<ScheduledSnapshot> {
+    const newest = async () => {
+      const { items } = await this.#api.list(snapshots, { labelSelector: `${scheduleLabel}=${scheduleName}` });
+      const ready = items.filter(({ status }) => isConditionTrue(status?.conditions, 'Ready'));
+      return ready.sort((a, b) => takenAtMs(a) - takenAtMs(b)).at(-1);
+    };
+    const found = await waitFor(newest, { timeoutMs: 90_000, what: 'a snapshot of the schedule' });
+    return { name: found.metadata.name, takenAtMs: takenAtMs(found) };
+  }
+
+  /** Puts the volume back, in place; returns the name of the Snapshot that keeps what was there. */
+  async restore(snapshot: string): Promise<string> {
+    await this.#apply([manifestOf(snapshotRestores, 'undo', { snapshot })]);
+    const { status } = await this.#until(snapshotRestores, 'Ready');
+    return status?.before ?? '';
   }
 
   /** From now on the standby takes over when its primary is lost for two seconds. */
@@ -130,16 +168,18 @@ export class DemoKubernetes {
     );
   }
 
-  /** Waits until every object of a kind has a condition that is True, and returns the first. */
+  /** Waits until every object of a kind, or the one of that name, has a condition that is True, and returns the first. */
   async #until<Spec, Status extends Conditioned>(
     resource: CustomResource<Spec, Status>,
     type: Condition['type'],
+    name?: string,
   ): Promise<CustomObject<Spec, Status>> {
     let last: readonly CustomObject<Spec, Status>[] = [];
     try {
       await waitFor(
         async () => {
-          last = (await this.#api.list(resource)).items;
+          const { items } = await this.#api.list(resource);
+          last = items.filter(({ metadata }) => metadata.name === (name ?? metadata.name));
           return last.length > 0 && last.every(({ status }) => isConditionTrue(status?.conditions, type as 'Ready'));
         },
         { timeoutMs },
@@ -152,6 +192,15 @@ export class DemoKubernetes {
     if (first === undefined) throw new Error(`there is no ${resource.kind}`);
     return first;
   }
+}
+
+function takenAtMs({ status }: Snapshot): number {
+  return Date.parse(status?.takenAt ?? '');
+}
+
+function manifestOf<Spec, Status>(resource: CustomResource<Spec, Status>, name: string, spec: object): Manifest {
+  const { kind } = resource;
+  return { kind, text: JSON.stringify({ apiVersion: apiVersionOf(resource), kind, metadata: { name }, spec }) };
 }
 
 interface Manifest {

@@ -46,6 +46,13 @@ export async function reducedDemo(stage: Stage): Promise<string> {
   await report.step('The old primary comes back, as a standby', async () => {
     report.check('Return of the old primary', true, await cluster.bringBack('node-a'));
   });
+  await report.step('A SnapshotRestore puts the volume back to the snapshot', async () => {
+    const before = await cluster.restore('data-before-upgrade');
+    const after = join(folder, 'restored.img');
+    await copyHead(await cluster.liveExport('node-b'), after);
+    const found = compare(after, first, second);
+    report.check('Volume after the restore', found.onlyFirst === found.blocks, `${describe(found)}; kept: ${before}`);
+  });
   return cluster.describe();
 }
 
