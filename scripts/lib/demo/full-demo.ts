@@ -220,10 +220,9 @@ async function undo(
 
 /** What a copy of that moment must hold, and must not. The clocks of two programs may be read a moment apart. */
 function marksAround(sales: readonly Sale[], takenAtMs: number): { holds: Mark; nothingAfter: Mark } {
-  const atMs = takenAtMs - performance.timeOrigin;
-  const [fromMs, toMs] = [atMs - clockDifferenceMs, atMs + clockDifferenceMs];
-  const acknowledged = sales.filter((sale) => sale.acknowledgedMs < fromMs).length;
-  const later = sales.filter((sale) => sale.begunMs > toMs).map(({ transaction }) => transaction);
+  const [fromMs, toMs] = [takenAtMs - clockDifferenceMs, takenAtMs + clockDifferenceMs];
+  const acknowledged = sales.filter(({ wall }) => wall.acknowledgedMs < fromMs).length;
+  const later = sales.filter(({ wall }) => wall.begunMs > toMs).map(({ transaction }) => transaction);
   const nextTransaction = Math.min(...later, Number.POSITIVE_INFINITY);
   return {
     holds: { atMs: fromMs, acknowledged, nextTransaction: 0 },

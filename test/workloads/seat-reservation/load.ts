@@ -9,6 +9,8 @@ export interface Sale {
   /** Milliseconds on the monotonic clock. */
   begunMs: number;
   acknowledgedMs: number;
+  /** The same by the wall clock, in milliseconds since 1970. */
+  wall: { begunMs: number; acknowledgedMs: number };
 }
 
 /** A point in the history of the load: what a copy taken from here on must hold, or one taken before must not. */
@@ -93,6 +95,7 @@ export class SeatLoad {
       const transaction = this.#nextTransaction++;
       const seat = this.#seatFor(transaction);
       const begunMs = performance.now();
+      const wallBegunMs = Date.now();
       await client.query('BEGIN');
       const counter = { name: 'count', text: 'UPDATE seats SET free = free - 1 WHERE row = $1 AND free > 0' };
       const sold = { name: 'sell', text: 'UPDATE seats SET booking = $1 WHERE row = $2 AND booking IS NULL' };
@@ -103,7 +106,8 @@ export class SeatLoad {
         throw new Error(`transaction ${transaction}: seat ${seat} was free, and the database says it is sold`);
       }
       await client.query('COMMIT');
-      this.sales.push({ transaction, seat, begunMs, acknowledgedMs: performance.now() });
+      const wall = { begunMs: wallBegunMs, acknowledgedMs: Date.now() };
+      this.sales.push({ transaction, seat, begunMs, acknowledgedMs: performance.now(), wall });
     }
   }
 
