@@ -5,7 +5,7 @@ import { SocketReceiver } from '../core/socket-receiver.ts';
 
 /**
  * A TCP or TLS socket as a Connection. What is sent within one turn of the event loop goes out in one system call, unless
- * it is flushed before. One that has been adopted is read into memory of the handler's. With TLS, where every record of
+ * it is flushed before. One that has been adopted is read into memory of the handler's, if that has any. With TLS, where every record of
  * 16 KiB comes by itself, what has come in one turn is delivered in one piece: the handler answers each delivery.
  */
 export class TcpConnection implements Connection {
@@ -68,7 +68,7 @@ export class TcpConnection implements Connection {
 
   handle(handler: ConnectionHandler | ReceivingHandler): void {
     this.#handler = handler;
-    if (this.#receiver && 'room' in handler) this.#receiver.handler = handler;
+    if (this.#receiver) this.#receiver.handler = handler;
     let reason: Error | undefined;
     this.#socket.on('error', (error) => {
       reason = error;
