@@ -24,7 +24,7 @@ function overwrites(bench: Bench): Omit<Load, 'seed'> {
   return { pattern: 'randwrite', blockBytes: 4096, depth, bytes, rangeBytes: volumeBytes, endFlush: true };
 }
 
-async function overwrite(bench: Bench, side: string, round: number, target: Target): Promise<number> {
+export async function overwrite(bench: Bench, side: string, round: number, target: Target): Promise<number> {
   return (await bench.fio(side, round, target, overwrites(bench))).operationsPerSecond;
 }
 
