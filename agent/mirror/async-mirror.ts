@@ -35,11 +35,9 @@ type Phase = 'Connecting' | 'Handshaking' | 'Resyncing' | 'Streaming' | 'Fenced'
  * Invariants
  * - Nothing of it holds up or fails a write of the source (invariant 7), and the arbiter is not asked: this standby is
  *   never promoted without an order that accepts the loss.
- * - Either there is a stream, and the standby's content is that of the stream's beginning changed by the entries up to
- *   some position, in order; or there is none, and what may differ is in the record of differences. A stream that cannot
- *   be followed exactly (no room, a failed local write, a standby that does not know where it was) is given up for good.
- * - A stream begins at the end of a resync, at the moment at which nothing was left to copy. It goes on with another
- *   connection, or another process of either side, only where the standby names it, and the position it was left at.
+ * - While there is a stream (see FollowedStream), the standby's content is that of the stream's beginning changed by the
+ *   entries up to some position, in order; while there is none, what may differ is in the record of differences.
+ * - A stream begins at the end of a resync, at the moment at which nothing was left to copy.
  * - The standby is told that it is in order only at such a moment, and only while the source itself is (a cascade).
  * - An entry leaves the stream when the standby has synced what it says.
  */

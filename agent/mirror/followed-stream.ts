@@ -20,7 +20,8 @@ const flushMarker: StreamEntry = { type: entryTypes.flush, flags: 0, offset: 0, 
  *
  * Invariants
  * - Either there is a stream, and every change of the source since its beginning is in it, in order; or there is none, and
- *   the caller records what may differ. One that cannot be followed exactly is given up for good.
+ *   the caller records what may differ. One that cannot be followed exactly (no room, a failed local write, a standby that
+ *   does not know where it was) is given up for good.
  * - It goes on with another connection, or another process of either side, only where the standby names it, and the
  *   position it was left at.
  */
